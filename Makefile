@@ -1,0 +1,64 @@
+# keyledger: what a contributor runs. `make` alone lists it.
+
+SHELL         := /usr/bin/env bash
+.SHELLFLAGS   := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# How often each benchmark runs, and for how long each fuzz target does.
+COUNT    ?= 3
+FUZZTIME ?= 10s
+
+# The linter is pinned and built from its module, so that a machine needs only
+# Go. Its file is named after what it was built from and with: a change of
+# either builds it anew (a linter cannot read what a newer Go wrote).
+GOLANGCI_VERSION := v2.15.0
+GOLANGCI         := .bin/golangci-lint-$(GOLANGCI_VERSION)-$(shell go env GOVERSION)
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build ./bin/keyledger
+	go build -trimpath -o bin/keyledger ./cmd/keyledger
+
+.PHONY: test
+test: test-tools ## Run all tests with the race detector
+	CGO_ENABLED=1 go test -race -timeout 10m ./...
+
+# The race detector needs a C compiler; strace shows that a create is synced to
+# the disk before it is acknowledged.
+.PHONY: test-tools
+test-tools:
+	@scripts/ensure.sh "$$(go env CC)" gcc libc6-dev
+	@scripts/ensure.sh strace strace
+
+# CGO_ENABLED=0: what is linted needs no C compiler, wherever it is linted.
+.PHONY: lint
+lint: export CGO_ENABLED := 0
+lint: $(GOLANGCI) ## Check modules, vet, floors, format and style
+	go mod verify
+	go mod tidy -diff
+	go vet ./...
+	$(GOLANGCI) run ./...
+
+.PHONY: fmt
+fmt: $(GOLANGCI) ## Format the code as lint wants it
+	$(GOLANGCI) fmt ./...
+
+$(GOLANGCI):
+	CGO_ENABLED=0 GOBIN=$(CURDIR)/.bin go install -trimpath -ldflags='-s -w' \
+		github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	mv .bin/golangci-lint $@
+
+.PHONY: bench
+bench: ## Run all benchmarks COUNT times (3)
+	go test -run '^$$' -bench . -benchmem -count=$(COUNT) -timeout 60m ./...
+
+.PHONY: soak
+soak: test-tools ## Kill the server 200 times under load and look for anything lost
+	KEYLEDGER_SOAK_ROUNDS=200 CGO_ENABLED=1 go test -race -run TestSoak ./cmd/keyledger -count=1 -timeout 60m -v
+
+.PHONY: fuzz
+fuzz: ## Fuzz each target for FUZZTIME (10s)
+	scripts/fuzz.sh $(FUZZTIME)
