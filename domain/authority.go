@@ -1,0 +1,149 @@
+package domain
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// Authority is what the bearer of a management key may do: its account, scopes
+// and ceiling. Nobody grants more than they hold.
+type Authority struct {
+	Actor     ActorID
+	Account   AccountID
+	Scopes    Scopes
+	Grants    Grants
+	ExpiresAt time.Time // zero: never
+}
+
+// AuthorityOf returns what a management key confers on its bearer.
+func AuthorityOf(k Key) Authority {
+	a := Authority{Actor: ActorID(k.ID), Account: k.Account, Scopes: k.Scopes, ExpiresAt: k.ExpiresAt}
+	if k.Grants != nil {
+		a.Grants = *k.Grants
+	}
+	return a
+}
+
+// Instance reports whether the authority reaches over all accounts.
+func (a Authority) Instance() bool { return a.Account == RootAccount }
+
+// May returns a KindForbidden error unless the authority holds the scope.
+func (a Authority) May(s Scope) error {
+	if a.Scopes.Cover(s) {
+		return nil
+	}
+	return &Error{
+		Kind: KindForbidden, Code: CodeMissingScope,
+		Message: "the management key lacks the scope " + string(s),
+		Fix:     "use a management key that has it",
+	}
+}
+
+// ResolveAccount returns the account a request is about. Only instance keys may
+// name one; for others it is their own. "" means the authority's own account, or
+// [DefaultAccount] for instance keys.
+func (a Authority) ResolveAccount(named AccountID) (AccountID, error) {
+	switch {
+	case a.Instance() && named == "":
+		return DefaultAccount, nil
+	case a.Instance() || named == a.Account:
+		return named, nil
+	case named == "":
+		return a.Account, nil
+	default:
+		return "", &Error{
+			Kind: KindForbidden, Code: CodeCeiling, Message: "the management key belongs to one account and cannot name another",
+			Fix: "leave account out, or use an instance management key", Fields: []FieldError{{Pointer: "/account", Detail: "another account"}},
+		}
+	}
+}
+
+// Reaches reports whether things of the account exist for the authority.
+func (a Authority) Reaches(account AccountID) bool { return a.Instance() || a.Account == account }
+
+// CheckSpec returns a KindForbidden error if making a key of this spec would grant
+// more than the authority may: another account, environment, scope or grant, or a
+// longer life.
+func (a Authority) CheckSpec(spec KeySpec) error {
+	if !a.Reaches(spec.Account) {
+		return a.beyond("/account", "another account")
+	}
+	if err := a.checkLife(spec.ExpiresAt); err != nil {
+		return err
+	}
+	if spec.Type == KeyTypeManagement {
+		return a.checkManagement(spec)
+	}
+	if !slices.Contains(a.Grants.Environments, spec.Environment) {
+		return a.beyond("/environment", "an environment outside the grants")
+	}
+	return a.checkGranted(spec.Scopes)
+}
+
+// CheckUpdate returns a KindForbidden error if the change would grant what the
+// key does not have yet and the authority may not give. Taking away is always allowed.
+func (a Authority) CheckUpdate(k Key, c UpdateKey) error {
+	if c.Expiry != nil && longer(c.Expiry.At, k.ExpiresAt) {
+		if err := a.checkLife(c.Expiry.At); err != nil {
+			return err
+		}
+	}
+	if c.Scopes != nil {
+		return a.checkGranted(k.Scopes.Beyond(*c.Scopes))
+	}
+	return nil
+}
+
+func (a Authority) checkManagement(spec KeySpec) error {
+	if beyond := a.Scopes.Beyond(spec.Scopes); len(beyond) > 0 {
+		return a.beyond("/scopes", "management scopes the caller does not hold: "+join(beyond))
+	}
+	if spec.Grants == nil {
+		return nil
+	}
+	for _, env := range spec.Grants.Environments {
+		if !slices.Contains(a.Grants.Environments, env) {
+			return a.beyond("/grants/environments", "an environment outside the caller's grants: "+string(env))
+		}
+	}
+	if beyond := a.Grants.Scopes.Beyond(spec.Grants.Scopes); len(beyond) > 0 {
+		return a.beyond("/grants/scopes", "outside the caller's grants: "+join(beyond))
+	}
+	return nil
+}
+
+func (a Authority) checkGranted(scopes Scopes) error {
+	if beyond := a.Grants.Scopes.Beyond(scopes); len(beyond) > 0 {
+		return a.beyond("/scopes", "outside the caller's grants: "+join(beyond))
+	}
+	return nil
+}
+
+func (a Authority) checkLife(expiresAt time.Time) error {
+	if longer(expiresAt, a.ExpiresAt) {
+		return a.beyond("/expires_at", "a longer life than the caller's own, which ends at "+a.ExpiresAt.Format(time.RFC3339))
+	}
+	return nil
+}
+
+func (a Authority) beyond(pointer, detail string) error {
+	return &Error{
+		Kind: KindForbidden, Code: CodeCeiling, Message: "the management key may not grant this",
+		Fix:    "ask for less, or use a management key whose grants cover it",
+		Fields: []FieldError{{Pointer: pointer, Detail: detail}},
+	}
+}
+
+// longer reports whether a lasts longer than b, where a zero time means for ever.
+func longer(a, b time.Time) bool {
+	return !b.IsZero() && (a.IsZero() || a.After(b))
+}
+
+func join(s Scopes) string {
+	parts := make([]string, len(s))
+	for i := range s {
+		parts[i] = string(s[i])
+	}
+	return strings.Join(parts, ", ")
+}
