@@ -94,19 +94,13 @@ type Key struct {
 func (k Key) Exists() bool { return k.Version > 0 }
 
 // Status returns what the key is at an instant. It goes by the clock: a key past
-// its expiry is expired, and one past the end of its overlap is revoked, whether
-// or not the event is there yet. What came first stays.
+// the end of its overlap is revoked and one past its expiry is expired, whether or
+// not the event is there yet.
 func (k Key) Status(now time.Time) Status {
-	ended, expired := k.deadlines()
-	revoked := earliest(k.RevokedAt, ended)
 	switch {
-	case !k.RevokedAt.IsZero():
+	case !k.RevokedAt.IsZero(), passed(k.EndsAt, now) && k.ExpiredAt.IsZero():
 		return StatusRevoked
-	case !k.ExpiredAt.IsZero():
-		return StatusExpired
-	case !revoked.IsZero() && !now.Before(revoked) && (expired.IsZero() || !expired.Before(revoked)):
-		return StatusRevoked
-	case !expired.IsZero() && !now.Before(expired):
+	case !k.ExpiredAt.IsZero(), passed(k.ExpiresAt, now):
 		return StatusExpired
 	default:
 		return StatusActive
@@ -115,18 +109,13 @@ func (k Key) Status(now time.Time) Status {
 
 // Expiring reports whether the key is active and within lead of its expiry.
 func (k Key) Expiring(now time.Time, lead time.Duration) bool {
-	return k.Status(now) == StatusActive && !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt.Add(-lead))
+	return k.Status(now) == StatusActive && !k.ExpiresAt.IsZero() && passed(k.ExpiresAt.Add(-lead), now)
 }
 
 // Rotated reports whether another key was put in this one's place.
 func (k Key) Rotated() bool { return k.ReplacedBy != "" }
 
-func (k Key) deadlines() (overlapEnd, expiry time.Time) { return k.EndsAt, k.ExpiresAt }
-
-// earliest returns the earlier of two times, where a zero time means never.
-func earliest(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
+// passed reports whether a deadline has come; a zero deadline never does.
+func passed(deadline, now time.Time) bool {
+	return !deadline.IsZero() && !now.Before(deadline)
 }

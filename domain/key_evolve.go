@@ -3,8 +3,7 @@ package domain
 import "time"
 
 // Evolve returns the state after an event. It only assigns: an event that is in
-// the log is true, whatever rules hold today. It does not look at the state to
-// decide, except that what is final stays.
+// the log is true, whatever rules hold today.
 func Evolve(k Key, e KeyEvent) Key {
 	k.Version++
 	switch e := e.(type) {
