@@ -97,6 +97,20 @@ type ParsedToken struct {
 // checksum. It returns [ErrTokenForm] for anything else, whatever else it may be
 // (an imported key of another form, for example). It does not allocate on failure.
 func (f TokenFormat) ParseToken(token string) (ParsedToken, error) {
+	typ, env, tokenID, ok := f.split(token)
+	if !ok {
+		return ParsedToken{}, ErrTokenForm
+	}
+	return ParsedToken{Type: typ, Environment: env, KeyID: NewKeyID(tokenID)}, nil
+}
+
+// Matches reports whether [TokenFormat.ParseToken] would succeed. It never allocates.
+func (f TokenFormat) Matches(token string) bool {
+	_, _, _, ok := f.split(token)
+	return ok
+}
+
+func (f TokenFormat) split(token string) (typ KeyType, env Environment, tokenID string, ok bool) {
 	for _, p := range [...]struct {
 		brand, prefix string
 		typ           KeyType
@@ -106,19 +120,19 @@ func (f TokenFormat) ParseToken(token string) (ParsedToken, error) {
 		{f.brand, prefixTest, KeyTypeAPI, EnvironmentTest},
 		{"", prefixManagement, KeyTypeManagement, ""},
 	} {
-		rest, ok := strings.CutPrefix(token, p.brand)
-		if !ok {
+		rest, found := strings.CutPrefix(token, p.brand)
+		if !found {
 			continue
 		}
-		if rest, ok = strings.CutPrefix(rest, p.prefix); !ok {
+		if rest, found = strings.CutPrefix(rest, p.prefix); !found {
 			continue
 		}
 		if !validTokenBody(token, rest) {
-			return ParsedToken{}, ErrTokenForm
+			return "", "", "", false
 		}
-		return ParsedToken{Type: p.typ, Environment: p.env, KeyID: NewKeyID(rest[:tokenIDChars])}, nil
+		return p.typ, p.env, rest[:tokenIDChars], true
 	}
-	return ParsedToken{}, ErrTokenForm
+	return "", "", "", false
 }
 
 // validTokenBody checks body, the last characters of token, and its checksum.
