@@ -102,7 +102,6 @@ type CreateManagementKeyRequest struct {
 	Grants      *Grants    `json:"grants,omitempty" doc:"What it may give to the keys it makes; absent: nothing."`
 	ExpiresOn   string     `json:"expires_on,omitempty" format:"date" doc:"It expires at midnight UTC at the beginning of this day."`
 	ExpiresAt   *time.Time `json:"expires_at,omitempty" doc:"It expires at this instant."`
-	AllowedIPs  []string   `json:"allowed_ips,omitempty" nullable:"false" doc:"At most 32 address ranges (CIDR)."`
 	TokenSHA256 string     `json:"token_sha256,omitempty" doc:"For a token that the caller made: its SHA-256 in hex."`
 }
 
