@@ -1,0 +1,113 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/keyledger/keyledger/client"
+)
+
+// A service keeps its management key in a file and reads it for every call, so
+// that a new key takes effect without a restart.
+func ExampleNew() {
+	_, err := client.New(client.Config{
+		BaseURL: "https://keys.example.com",
+		Token: func(context.Context) (string, error) {
+			token, err := os.ReadFile("/run/secrets/keyledger")
+			return strings.TrimSpace(string(token)), err
+		},
+	})
+	fmt.Println(err)
+	// Output: <nil>
+}
+
+// The order's number names the command: however often this runs, one key exists.
+func ExampleClient_CreateKey() {
+	c := answering(`{"key":{"id":"key_4fJq0Zr8kLw2TnXb","name":"Production Server"},"seq":3}`)
+
+	out, err := c.CreateKey(context.Background(), client.CreateKeyRequest{
+		Name: "Production Server", Environment: "live", Scopes: []string{"invoices:read"},
+	}, client.WithIdempotencyKey("order-4711"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	// out.Token is the secret. Keep it now: it cannot be had again.
+	fmt.Println(out.Key.ID, out.Key.Name)
+	// Output: key_4fJq0Zr8kLw2TnXb Production Server
+}
+
+// A door asks before it lets a request in, and refuses when it cannot know.
+func ExampleClient_Verify() {
+	c := answering(`{"valid":false,"code":"INSUFFICIENT_SCOPE","cause":"the key lacks payouts:write"}`)
+
+	result, err := c.Verify(context.Background(), client.VerifyRequest{
+		Key: "the token of the request", Scopes: []string{"payouts:write"}, Environment: "live",
+	})
+	switch {
+	case err != nil:
+		fmt.Println("503: nothing is known:", err)
+	case !result.Valid:
+		fmt.Println("refused:", result.Cause)
+	default:
+		fmt.Println("welcome,", result.Account)
+	}
+	// Output: refused: the key lacks payouts:write
+}
+
+// Refusals carry a code for programs and what to do for people.
+func ExampleError() {
+	var err error = &client.Error{
+		Status: 404, Code: "key_not_found", Detail: "there is no such key", Fix: "check the id", RequestID: "req-1",
+	}
+	var refusal *client.Error
+	if errors.As(err, &refusal) && refusal.Code == "key_not_found" {
+		fmt.Println(refusal)
+		fmt.Println(refusal.Fix)
+	}
+	// Output:
+	// there is no such key (404 key_not_found, request req-1)
+	// check the id
+}
+
+// A table of one's own reads the history and stays up to date: it remembers how
+// far it came and goes on from there.
+func ExampleClient_Follow() {
+	c := answering("data: " + `{"seq":8,"subject":"keyledger.events.default.key.key_a","event":{"type":"keyledger.key.revoked.v1"}}` + "\n\n")
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+
+	applied := uint64(7)
+	for event, err := range c.Follow(ctx, client.EventQuery{FromSeq: applied + 1}) {
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(event.Seq, event.Subject)
+		cancel() // enough for an example
+	}
+	// Output: 8 keyledger.events.default.key.key_a
+}
+
+// answering returns a client whose server always gives the same answer.
+func answering(body string) *client.Client {
+	c, err := client.New(client.Config{
+		BaseURL:    "https://keys.example.com",
+		HTTPClient: &http.Client{Transport: fixedAnswer(body)},
+	})
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+type fixedAnswer string
+
+func (body fixedAnswer) RoundTrip(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(string(body)))}, nil
+}
