@@ -44,7 +44,8 @@ const (
 	ActionKeyLeaked   Action = "key.leaked"
 )
 
-// Change is one member before and after, as JSON values; null where it was unset.
+// Change is one member before and after, as JSON values; nil (null in JSON) where
+// it is unset.
 type Change struct {
 	Field  string          `json:"field"`
 	Before json.RawMessage `json:"before"`

@@ -1,0 +1,159 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/keyledger/keyledger/eventstore"
+)
+
+// applier writes events to the store, from one checkpoint on.
+type applier struct {
+	*Projector
+	folder   folder
+	at       Checkpoint // what the store holds
+	building bool       // the store began empty: readers see nothing before FinishBuild
+}
+
+// applyAll writes what comes until runs is closed.
+func (a *applier) applyAll(ctx context.Context, runs <-chan eventstore.Batch) error {
+	for run := range runs {
+		run = a.gather(run, runs)
+		if n := len(run.Events); n > 0 {
+			a.sawHead(run.Events[n-1].Seq)
+			if err := a.apply(ctx, run.Events); err != nil {
+				return err
+			}
+		}
+		if run.CaughtUp {
+			if err := a.caughtUp(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// gather adds the runs that wait already, up to the batch size: the fuller a
+// transaction, the cheaper each event.
+func (a *applier) gather(run eventstore.Batch, runs <-chan eventstore.Batch) eventstore.Batch {
+	for len(run.Events) < a.cfg.BatchSize {
+		select {
+		case more, ok := <-runs:
+			if !ok {
+				return run
+			}
+			run.Events = append(run.Events, more.Events...)
+			run.CaughtUp = more.CaughtUp
+		default:
+			return run
+		}
+	}
+	return run
+}
+
+// apply takes in events, in one batch.
+func (a *applier) apply(ctx context.Context, events []eventstore.Event) error {
+	batch, err := a.fold(ctx, events)
+	if bad, ok := errors.AsType[*EventError](err); ok {
+		// What comes before the event that stops us is as good as ever.
+		if n := int(bad.Seq - a.at.Seq - 1); n > 0 && n < len(events) { //nolint:gosec // below the size of a slice
+			if err := a.apply(ctx, events[:n]); err != nil {
+				return err
+			}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if err := a.write(ctx, batch); err != nil {
+		return err
+	}
+	a.at = batch.To
+	a.advance(a.at.Seq, !a.building, false)
+	a.metrics.events.Add(float64(len(events)))
+	for i := range batch.Audit {
+		if entry := &batch.Audit[i]; entry.Void != "" {
+			a.alarm(ctx, entry)
+		}
+	}
+	return nil
+}
+
+// fold makes the batch of the events, trying again while the store cannot be read.
+func (a *applier) fold(ctx context.Context, events []eventstore.Event) (Batch, error) {
+	wait := a.backoff()
+	for {
+		batch, err := a.folder.fold(ctx, a.at, events)
+		if err == nil || !passing(err) {
+			return batch, err
+		}
+		a.waiting(ctx, err, wait)
+		if ctx.Err() != nil {
+			return Batch{}, ctx.Err()
+		}
+	}
+}
+
+// write writes the batch once, however often it takes: after an error the
+// checkpoint tells whether the batch is in the store.
+func (a *applier) write(ctx context.Context, batch Batch) error {
+	wait := a.backoff()
+	for {
+		err := a.cfg.Store.Write(ctx, batch)
+		if err == nil {
+			return nil
+		}
+		err = fmt.Errorf("write events %d to %d: %w", batch.From.Seq+1, batch.To.Seq, err)
+		if !passing(err) {
+			return err
+		}
+		a.waiting(ctx, err, wait)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		stored, readErr := a.cfg.Store.Checkpoint(ctx)
+		switch {
+		case readErr != nil && !passing(readErr):
+			return fmt.Errorf("read the checkpoint: %w", readErr)
+		case readErr != nil || stored == batch.From: // Write checks again in any case
+		case stored == batch.To:
+			return nil
+		default:
+			return fmt.Errorf("%w: it is at seq %d, the batch begins after %d", ErrCheckpointMoved, stored.Seq, batch.From.Seq)
+		}
+	}
+}
+
+// caughtUp ends the first build, if there was one.
+func (a *applier) caughtUp(ctx context.Context) error {
+	wait := a.backoff()
+	for a.building || !a.Status().CaughtUp {
+		err := a.cfg.Store.FinishBuild(ctx)
+		if err == nil {
+			a.building = false
+			break
+		}
+		err = fmt.Errorf("finish the build of the tables: %w", err)
+		if !passing(err) {
+			return err
+		}
+		a.waiting(ctx, err, wait)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	a.advance(a.at.Seq, true, true)
+	return nil
+}
+
+// alarm tells of an event without effect.
+func (a *applier) alarm(ctx context.Context, e *AuditEntry) {
+	a.metrics.void.WithLabelValues(string(e.Void)).Inc()
+	a.log.ErrorContext(ctx, "alarm: event is void",
+		slog.String("reason", string(e.Void)), slog.Uint64("seq", e.Seq), slog.String("event_id", e.EventID),
+		slog.String("action", string(e.Action)), slog.String("account", string(e.Account)),
+		slog.String("key_id", e.Subject), slog.String("actor", string(e.Actor)))
+}
