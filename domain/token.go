@@ -190,13 +190,11 @@ func checksum(s string) string {
 // putChecksum writes the CRC-32 (IEEE) of s in base62, big-endian, left-padded
 // with '0'. 62^6 is larger than 2^32, so six characters always suffice.
 func putChecksum(out *[checksumChars]byte, s string) {
-	crc := uint32(0)
-	for i := 0; i < len(s); {
-		var buf [64]byte // a copy on the stack: crc32 takes bytes, and the caller may not allocate
-		n := copy(buf[:], s[i:])
-		crc = crc32.Update(crc, crc32.IEEETable, buf[:n])
-		i += n
+	crc := ^uint32(0) // byte by byte: crc32.Update takes a slice that escapes, and the caller may not allocate
+	for i := range len(s) {
+		crc = crc32.IEEETable[byte(crc)^s[i]] ^ crc>>8
 	}
+	crc = ^crc
 	for i := checksumChars - 1; i >= 0; i-- {
 		out[i] = base62Alphabet[crc%62]
 		crc /= 62
