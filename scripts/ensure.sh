@@ -22,7 +22,7 @@ fi
 echo "$command is missing: installing ${packages[*]}" >&2
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq >&2
-apt-get install -qq -y --no-install-recommends "${packages[@]}" >&2
+apt-get install -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 "${packages[@]}" >&2
 
 if ! command -v "$command" >/dev/null; then
   echo "${packages[*]} is installed, yet $command is still missing" >&2
