@@ -3,7 +3,9 @@ package eventstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -26,8 +28,83 @@ type ConnectConfig struct {
 	Logger *slog.Logger
 }
 
-// Connect connects to an external NATS server. The connection reconnects for
-// ever; while it is down, calls fail or wait, nothing is buffered.
+// Connect connects to an external NATS server. The first connection must succeed
+// before ctx ends; later ones are made again for ever. While there is none, calls
+// fail or wait: nothing is buffered, since what was sent late could surprise.
 func Connect(ctx context.Context, cfg ConnectConfig) (*nats.Conn, error) {
-	return nil, errors.ErrUnsupported
+	opts, err := connectOptions(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS: %w", err)
+	}
+	type result struct {
+		nc  *nats.Conn
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		nc, err := nats.Connect(cfg.URL, opts...)
+		done <- result{nc, err}
+	}()
+	select {
+	case r := <-done:
+		if r.err != nil {
+			return nil, fmt.Errorf("connect to NATS: %w", r.err)
+		}
+		return r.nc, nil
+	case <-ctx.Done():
+		go func() {
+			if r := <-done; r.nc != nil {
+				r.nc.Close()
+			}
+		}()
+		return nil, fmt.Errorf("connect to NATS: %w", ctx.Err())
+	}
+}
+
+func connectOptions(cfg ConnectConfig) ([]nats.Option, error) {
+	if cfg.URL == "" {
+		return nil, errors.New("no URL given")
+	}
+	logger := or(cfg.Logger, slog.New(slog.DiscardHandler))
+	opts := []nats.Option{
+		nats.Name(or(cfg.Name, "keyledger")),
+		nats.Timeout(5 * time.Second),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(100 * time.Millisecond),
+		nats.ReconnectJitter(200*time.Millisecond, time.Second),
+		nats.ReconnectBufSize(-1),
+		nats.PingInterval(5 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
+			if !nc.IsClosed() {
+				logger.WarnContext(context.Background(), "connection to nats lost", slog.Any("error", err))
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			logger.InfoContext(context.Background(), "connection to nats is back", slog.String("server", nc.ConnectedServerName()))
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			logger.WarnContext(context.Background(), "nats reports an error", slog.Any("error", err))
+		}),
+	}
+	if cfg.User != "" {
+		opts = append(opts, nats.UserInfo(cfg.User, cfg.Password))
+	}
+	if cfg.CredentialsFile != "" {
+		opts = append(opts, nats.UserCredentials(cfg.CredentialsFile))
+	}
+	if cfg.NKeySeedFile != "" {
+		opt, err := nats.NkeyOptionFromSeed(cfg.NKeySeedFile)
+		if err != nil {
+			return nil, fmt.Errorf("nkey seed file: %w", err)
+		}
+		opts = append(opts, opt)
+	}
+	if cfg.CAFile != "" {
+		opts = append(opts, nats.RootCAs(cfg.CAFile))
+	}
+	if cfg.CertFile != "" || cfg.KeyFile != "" {
+		opts = append(opts, nats.ClientCert(cfg.CertFile, cfg.KeyFile))
+	}
+	return opts, nil
 }

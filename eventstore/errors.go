@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/keyledger/keyledger/domain"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 var (
@@ -58,4 +60,83 @@ func (e *DriftError) Error() string {
 	}
 	fmt.Fprintf(&b, "; find out who changed it, then set it back with `nats stream edit %s`", StreamName)
 	return b.String()
+}
+
+// The server's error codes that nats.go does not name.
+const (
+	codeNoSuitablePeers       jetstream.ErrorCode = 10005
+	codeInsufficientResources jetstream.ErrorCode = 10023
+	codeStorageExceeded       jetstream.ErrorCode = 10047
+	codeStreamNotFound        jetstream.ErrorCode = 10059
+	codeReplicasNotSupported  jetstream.ErrorCode = 10074
+	codeStoreFailed           jetstream.ErrorCode = 10077
+	codeDuplicateInProcess    jetstream.ErrorCode = 10158
+	codeNotReady              jetstream.ErrorCode = 10163
+	codeTooManyRequests       jetstream.ErrorCode = 10167
+	codeBatchIncomplete       jetstream.ErrorCode = 10176
+	codeBatchDuplicate        jetstream.ErrorCode = 10201
+	codeTooManyBatches        jetstream.ErrorCode = 10210
+)
+
+// errNotStored marks a failure after which the events certainly are not in the log.
+var errNotStored = errors.New("not stored")
+
+// publishError turns what a publish failed with into what a caller can act on.
+func publishError(err error) error {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	switch {
+	case ok:
+		return refusal(api)
+	case errors.Is(err, ErrConflict):
+		return err
+	case errors.Is(err, nats.ErrMaxPayload):
+		return tooLarge("the event is larger than the NATS server accepts")
+	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders),
+		errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrConnectionDraining):
+		return fmt.Errorf("%w: %w", errNotStored, err)
+	default:
+		return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+	}
+}
+
+func refusal(api *jetstream.APIError) error {
+	switch api.ErrorCode {
+	case jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant,
+		codeBatchDuplicate, codeDuplicateInProcess:
+		return fmt.Errorf("%w: %w", ErrConflict, api)
+	case codeNotReady, codeTooManyRequests, codeBatchIncomplete, codeTooManyBatches:
+		return fmt.Errorf("%w: %w", errNotStored, api)
+	case jetstream.JSErrCodeStreamMessageExceedsMaximum:
+		return tooLarge("the event with its headers is larger than the stream keeps")
+	case codeInsufficientResources, codeStorageExceeded:
+		return full(api)
+	case codeStoreFailed:
+		if strings.Contains(api.Description, "no space") || strings.Contains(api.Description, "maximum") {
+			return full(api)
+		}
+		return unavailable("store", api)
+	default:
+		return unavailable("store", api)
+	}
+}
+
+func full(cause error) error {
+	return &domain.Error{
+		Kind: domain.KindUnavailable, Code: CodeLogFull, Message: "the event log cannot store more",
+		Fix: "free or add disk space on the NATS server, or raise its storage limit", Cause: cause,
+	}
+}
+
+// outcome is the label of an append's error in the metrics.
+func outcome(err error) string {
+	switch {
+	case err == nil:
+		return "stored"
+	case errors.Is(err, ErrConflict):
+		return "conflict"
+	case errors.Is(err, ErrUnknownOutcome):
+		return "unknown"
+	default:
+		return "refused"
+	}
 }

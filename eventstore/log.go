@@ -3,12 +3,14 @@ package eventstore
 import (
 	"context"
 	"errors"
-	"iter"
+	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
-	"github.com/keyledger/keyledger/domain"
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -21,7 +23,8 @@ type Config struct {
 	// Source is the CloudEvents source of events written here; "" means "keyledger".
 	Source string
 	// AckTimeout is how long one append waits for its acknowledgement before its
-	// outcome is unknown; 0 means 2 s.
+	// outcome is unknown, and one read for its answer before it is asked again;
+	// 0 means 2 s.
 	AckTimeout time.Duration
 	// LeaderWait is how long a call waits for the stream to have a leader, as far
 	// as its context allows; 0 means 15 s, longer than an election takes (5 to 8 s).
@@ -37,77 +40,89 @@ type Config struct {
 }
 
 // Log is the event log. It is safe for concurrent use.
-type Log struct{}
+type Log struct {
+	nc            *nats.Conn
+	js            jetstream.JetStream
+	stream        jetstream.Stream
+	created       time.Time // the stream's identity
+	replicas      int
+	source        string
+	ackTimeout    time.Duration
+	leaderWait    time.Duration
+	watchInterval time.Duration
+	newID         func() string
+	logger        *slog.Logger
+	metrics       *metrics
+
+	head  atomic.Uint64         // highest seq seen; the log can never end before it
+	alarm atomic.Pointer[alarm] // what Health returns
+}
+
+type alarm struct {
+	err   error
+	final bool // history was replaced: stands until the process ends
+}
 
 // Open finds the stream, or creates it if there is none, and checks that it is
-// configured as the log requires (*[DriftError] if not).
-func Open(ctx context.Context, cfg Config) (*Log, error) { return nil, errors.ErrUnsupported }
-
-// Append stores events, all or none, and returns them with their seqs. meta is
-// common to all of them. A single event is one publish; several are one atomic batch.
-//
-// Errors: [ErrConflict] and [ErrUnknownOutcome], which ask the caller to load
-// again; an event over [MaxEventBytes] is a domain.KindTooLarge; an unreachable
-// or full log a domain.KindUnavailable, with nothing stored. It never sends
-// again what may have been stored.
-func (l *Log) Append(ctx context.Context, meta Meta, changes ...Change) ([]Event, error) {
-	return nil, errors.ErrUnsupported
+// configured as the log requires (*[DriftError] if not) and that nothing is
+// missing from it ([ErrHistoryReplaced]).
+func Open(ctx context.Context, cfg Config) (*Log, error) {
+	l, err := newLog(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open the event log: %w", err)
+	}
+	if err := l.openStream(ctx); err != nil {
+		return nil, fmt.Errorf("open the event log: %w", err)
+	}
+	return l, nil
 }
 
-// Load reads the history of an aggregate; empty if there is none.
-func (l *Log) Load(ctx context.Context, a Aggregate, c Consistency) (History, error) {
-	return History{}, errors.ErrUnsupported
+func newLog(cfg Config) (*Log, error) {
+	l := &Log{
+		nc:            cfg.Conn,
+		replicas:      or(cfg.Replicas, 1),
+		source:        or(cfg.Source, "keyledger"),
+		ackTimeout:    or(cfg.AckTimeout, 2*time.Second),
+		leaderWait:    or(cfg.LeaderWait, 15*time.Second),
+		watchInterval: or(cfg.WatchInterval, 5*time.Second),
+		newID:         cfg.NewID,
+		logger:        or(cfg.Logger, slog.New(slog.DiscardHandler)),
+	}
+	if l.nc == nil {
+		return nil, errors.New("no connection given")
+	}
+	if l.replicas != 1 && l.replicas != 3 {
+		return nil, fmt.Errorf("%d replicas: use 1 or 3", l.replicas)
+	}
+	if l.newID == nil {
+		l.newID = func() string { return uuid.Must(uuid.NewV7()).String() }
+	}
+	var err error
+	if l.metrics, err = newMetrics(cfg.Registerer); err != nil {
+		return nil, err
+	}
+	l.js, err = jetstream.New(l.nc, jetstream.WithDefaultTimeout(l.ackTimeout))
+	return l, err
 }
 
-// Head returns the seq of the last event as the leader knows it, 0 if there is none.
-func (l *Log) Head(ctx context.Context) (uint64, error) { return 0, errors.ErrUnsupported }
-
-// At returns the event with this seq, or [ErrNoEvent].
-func (l *Log) At(ctx context.Context, seq uint64) (Event, error) {
-	return Event{}, errors.ErrUnsupported
+// observe notes that the log reaches to seq.
+func (l *Log) observe(seq uint64) {
+	for {
+		head := l.head.Load()
+		if seq <= head {
+			return
+		}
+		if l.head.CompareAndSwap(head, seq) {
+			l.metrics.head.Set(float64(seq))
+			return
+		}
+	}
 }
 
-// Tail hands every event from seq from on (0 means 1) to handle, in order and
-// without gaps, for ever: it waits for new ones and lives through reconnections
-// and changes of leader. One call of handle runs at a time.
-//
-// It returns when the context ends (its error), when handle fails (that error),
-// at an event it cannot read (*[UnknownTypeError] or a decoding error; the events
-// before it were handed over), or with [ErrHistoryReplaced].
-func (l *Log) Tail(ctx context.Context, from uint64, handle func(context.Context, Batch) error) error {
-	return errors.ErrUnsupported
+func or[T comparable](value, otherwise T) T {
+	var zero T
+	if value == zero {
+		return otherwise
+	}
+	return value
 }
-
-// Filter selects a part of history. The zero value selects everything.
-type Filter struct {
-	Account  domain.AccountID   // "" means all
-	Key      domain.KeyID       // "" means all aggregates
-	Types    []domain.EventType // empty means all
-	FromSeq  uint64             // 0 means from the first
-	ToSeq    uint64             // last seq to return; 0 means no bound
-	FromTime time.Time          // by [Event.Time]; zero means from the first
-}
-
-// Replay iterates over the selected events up to what is the end of the log at
-// the call. After an error the iteration ends.
-func (l *Log) Replay(ctx context.Context, f Filter) iter.Seq2[Event, error] {
-	return func(yield func(Event, error) bool) { yield(Event{}, errors.ErrUnsupported) }
-}
-
-// Follow is [Log.Replay] that goes on with new events until the context ends,
-// the filter's ToSeq is passed or the caller stops. The end of the context is not
-// reported as an error.
-func (l *Log) Follow(ctx context.Context, f Filter) iter.Seq2[Event, error] {
-	return func(yield func(Event, error) bool) { yield(Event{}, errors.ErrUnsupported) }
-}
-
-// Watch looks after the stream until the context ends, and returns nil then: that
-// its configuration does not drift, that it is still the same stream, that its
-// end never goes back, and that it can be reached. What it finds stands in
-// [Log.Health] and is logged once.
-func (l *Log) Watch(ctx context.Context) error { return errors.ErrUnsupported }
-
-// Health returns nil, or what [Log.Watch] found: *[DriftError],
-// [ErrHistoryReplaced] (which stands until the process ends), or a
-// domain.KindUnavailable while the stream cannot be reached.
-func (l *Log) Health() error { return errors.ErrUnsupported }

@@ -6,9 +6,18 @@ package embedded
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 )
 
@@ -22,15 +31,21 @@ const (
 	SyncAlways Sync = "always"
 	// SyncSecond syncs every second. A power failure can lose the whole stream.
 	SyncSecond Sync = "1s"
-	// SyncNever leaves it to the server's default of two minutes. A power failure
+	// SyncLazy leaves it to the server's default of two minutes. A power failure
 	// can lose the whole stream.
-	SyncNever Sync = "never"
+	SyncLazy Sync = "lazy"
+)
+
+const (
+	startTimeout = 30 * time.Second
+	nodeUser     = "_node"
 )
 
 // Config is what [Start] needs.
 type Config struct {
 	// DataDir holds the streams, in its subdirectory "jetstream"; required,
-	// created with mode 0700 if missing. A lock file in it keeps a second process out.
+	// created with mode 0700 if missing. Start locks the file "jetstream.lock" in
+	// it, since the server itself would let two processes write the same files.
 	DataDir string
 	// Listen is a host and port for clients outside the process ("127.0.0.1:4222",
 	// port 0 for any); "" means none. They need credentials: see Authenticate.
@@ -39,7 +54,8 @@ type Config struct {
 	ServerName string
 	// Sync; "" means SyncAlways.
 	Sync Sync
-	// MaxStoreBytes bounds what the streams may take; 0 means what the disk has.
+	// MaxStoreBytes bounds what the streams may take; 0 means three quarters of
+	// what the disk has free at the start.
 	MaxStoreBytes int64
 	// Authenticate says whether a client may connect and what it may do. nil
 	// refuses everybody. It runs on the connection's goroutine and must not log
@@ -49,34 +65,178 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Permissions lists the subjects that a client may publish and subscribe to, as
-// NATS subject patterns. What is not listed is refused.
-type Permissions struct {
-	Publish   []string
-	Subscribe []string
+// Server is a running server. It is safe for concurrent use.
+type Server struct {
+	nats   *server.Server
+	listen bool
+	secret string // the password of nodeUser; in-process connections only
+	logger *slog.Logger
+	unlock func()
+
+	stop    sync.Once
+	stopped chan struct{}
 }
 
-// Auditor returns the permissions to read the whole event log, and to do nothing
-// else. The client must use the inbox prefix [InboxPrefix] (user).
-func Auditor(user string) Permissions { return Permissions{} }
+// Start starts a server and returns when it accepts connections and its streams
+// are recovered. Errors name what is wrong and what to do: a port in use, a data
+// dir that cannot be read or that another process holds, a full disk.
+func Start(ctx context.Context, cfg Config) (*Server, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{
+		listen: cfg.Listen != "", secret: rand.Text(), logger: cfg.Logger, stopped: make(chan struct{}),
+	}
+	opts, err := s.options(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("start the embedded NATS server: %w", err)
+	}
+	if s.unlock, err = lockDir(cfg.DataDir); err != nil {
+		return nil, fmt.Errorf("start the embedded NATS server: %w", err)
+	}
+	if err := s.run(ctx, opts); err != nil {
+		s.unlock()
+		return nil, fmt.Errorf("start the embedded NATS server: %w", err)
+	}
+	if opts.SyncAlways {
+		return s, nil
+	}
+	cfg.Logger.WarnContext(ctx, "events are not synced to the disk before they are acknowledged: a power failure can lose the whole log",
+		slog.String("sync", string(cfg.Sync)))
+	return s, nil
+}
 
-// InboxPrefix is where the answers to a user's requests go. Each user has its
-// own, so that nobody reads another's answers: pass it to nats.CustomInboxPrefix,
-// or to the nats tool as --inbox-prefix.
-func InboxPrefix(user string) string { return "_INBOX_" + user }
+func (s *Server) options(cfg Config) (*server.Options, error) {
+	if cfg.DataDir == "" {
+		return nil, errors.New("no data dir given")
+	}
+	opts := &server.Options{
+		ServerName:                 cfg.ServerName,
+		JetStream:                  true,
+		StoreDir:                   cfg.DataDir,
+		JetStreamMaxStore:          cfg.MaxStoreBytes,
+		DisableJetStreamBanner:     true,
+		DontListen:                 cfg.Listen == "",
+		NoSigs:                     true,
+		CustomClientAuthentication: &authenticator{secret: s.secret, authenticate: cfg.Authenticate},
+	}
+	if opts.ServerName == "" {
+		opts.ServerName = "keyledger"
+	}
+	switch cfg.Sync {
+	case SyncAlways, "":
+		opts.SyncAlways = true
+	case SyncSecond:
+		opts.SyncInterval = time.Second
+	case SyncLazy: // the server's own default
+	default:
+		return nil, fmt.Errorf("unknown sync mode %q: use %q, %q or %q", cfg.Sync, SyncAlways, SyncSecond, SyncLazy)
+	}
+	if cfg.Listen != "" {
+		host, port, err := net.SplitHostPort(cfg.Listen)
+		if err != nil {
+			return nil, fmt.Errorf("listen address %q: %w", cfg.Listen, err)
+		}
+		if opts.Port, err = strconv.Atoi(port); err != nil {
+			return nil, fmt.Errorf("listen address %q: the port is not a number", cfg.Listen)
+		}
+		if opts.Port == 0 {
+			opts.Port = server.RANDOM_PORT
+		}
+		opts.Host = host
+	}
+	return opts, nil
+}
 
-// Server is a running server.
-type Server struct{}
+// run starts the server and waits until it is ready. The server reports what
+// keeps it from starting only to its logger, so that is where it is taken from.
+func (s *Server) run(ctx context.Context, opts *server.Options) error {
+	if err := os.MkdirAll(filepath.Join(opts.StoreDir, "jetstream"), 0o700); err != nil {
+		return fmt.Errorf("data dir: %w", err)
+	}
+	ns, err := server.NewServer(opts)
+	if err != nil {
+		return err
+	}
+	s.nats = ns
+	logger := &serverLogger{logger: s.logger, fatal: make(chan error, 1)}
+	ns.SetLoggerV2(logger, false, false, false)
+	ready := make(chan bool, 1)
+	go func() {
+		ns.Start()
+		ready <- ns.ReadyForConnections(startTimeout)
+	}()
+	select {
+	case err = <-logger.fatal:
+	case ok := <-ready:
+		switch {
+		case !ok:
+			err = fmt.Errorf("not ready within %v", startTimeout)
+		case !ns.JetStreamEnabled():
+			err = errors.New("its storage could not be opened; see the log")
+		default:
+			return nil
+		}
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	ns.Shutdown()
+	ns.WaitForShutdown()
+	return startError(opts, err)
+}
 
-// Start starts a server and returns when it is ready.
-func Start(ctx context.Context, cfg Config) (*Server, error) { return nil, errors.ErrUnsupported }
+// startError says what to do about the causes that have a remedy.
+func startError(opts *server.Options, err error) error {
+	switch text := err.Error(); {
+	case containsAny(text, "address already in use"):
+		return fmt.Errorf("port %d on %s is in use by another program: stop it, or choose another --nats-listen: %w", opts.Port, opts.Host, err)
+	case containsAny(text, "permission denied"):
+		return fmt.Errorf("the data dir %s cannot be read and written by this user: give it to them, or choose another --data-dir: %w", opts.StoreDir, err)
+	case containsAny(text, "no space left"):
+		return fmt.Errorf("the disk of the data dir %s is full: free some space: %w", opts.StoreDir, err)
+	default:
+		return err
+	}
+}
 
-// Connect returns a new connection inside the process, with every permission.
-func (s *Server) Connect(ctx context.Context) (*nats.Conn, error) { return nil, errors.ErrUnsupported }
+// Connect returns a new connection inside the process, with every permission. Its
+// inboxes are out of every other client's reach. The caller closes it.
+func (s *Server) Connect(ctx context.Context) (*nats.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("connect to the embedded NATS server: %w", err)
+	}
+	nc, err := nats.Connect("", nats.InProcessServer(s.nats),
+		nats.Name("keyledger"), nats.UserInfo(nodeUser, s.secret), nats.CustomInboxPrefix(InboxPrefix(nodeUser)),
+		nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.ReconnectBufSize(-1))
+	if err != nil {
+		return nil, fmt.Errorf("connect to the embedded NATS server: %w", err)
+	}
+	return nc, nil
+}
 
 // ClientURL returns the address for clients outside the process; "" if there is none.
-func (s *Server) ClientURL() string { return "" }
+func (s *Server) ClientURL() string {
+	if !s.listen {
+		return ""
+	}
+	return s.nats.ClientURL()
+}
 
 // Shutdown stops the server and returns when its files are closed, or when the
-// context ends. It may be called again.
-func (s *Server) Shutdown(ctx context.Context) error { return errors.ErrUnsupported }
+// context ends; it goes on stopping then. It may be called again.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.stop.Do(func() {
+		go func() {
+			defer close(s.stopped)
+			s.nats.Shutdown()
+			s.nats.WaitForShutdown()
+			s.unlock()
+		}()
+	})
+	select {
+	case <-s.stopped:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("stop the embedded NATS server: %w", ctx.Err())
+	}
+}
