@@ -1,0 +1,77 @@
+package server
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/keyledger/keyledger/client"
+	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/projections"
+)
+
+const (
+	pathManagementKeys = "/v1/management-keys"
+	pathManagementKey  = "/v1/management-keys/{id}"
+)
+
+// managementKeyRoutes registers the routes of the control plane's keys. They are a
+// collection of their own: neither knows the ids of the other.
+func (s *Server) managementKeyRoutes() {
+	handle(s, endpointOf(http.MethodPost, pathManagementKeys, "create-management-key", tagManagement, "Create a management key", domain.ScopeOperate,
+		"Nobody gives more than they hold: scopes, grants, life and account are within the caller's own.").
+		created().takes(func() any { return new(client.CreateManagementKeyRequest) }, exampleCreateManagement()).answers(exampleManagementCreated()), s.createManagementKey)
+	handle(s, endpointOf(http.MethodGet, pathManagementKeys, "list-management-keys", tagManagement, "List management keys", domain.ScopeOperate,
+		"Newest first.").answers(client.KeyPage{Keys: []client.Key{exampleManagementKey()}}), s.listManagementKeys)
+	handle(s, endpointOf(http.MethodGet, pathManagementKey, "get-management-key", tagManagement, "Get a management key", domain.ScopeOperate, "").
+		answers(exampleManagementResult()), s.getManagementKey)
+	handle(s, endpointOf(http.MethodPost, pathManagementKey+"/revoke", "revoke-management-key", tagManagement, "Revoke a management key for good", domain.ScopeOperate,
+		"Event streams that were opened with it end within seconds.").
+		takes(func() any { return new(client.RevokeKeyRequest) }, client.RevokeKeyRequest{Reason: "service retired"}).answers(exampleManagementResult()), s.revokeManagementKey)
+}
+
+type createManagementKeyInput struct {
+	IdempotencyKey string `header:"Idempotency-Key"`
+	Body           client.CreateManagementKeyRequest
+}
+
+func (s *Server) createManagementKey(ctx context.Context, in *createManagementKeyInput) (*newKeyOutput, error) {
+	request, err := s.request(ctx, in.IdempotencyKey, "")
+	if err != nil {
+		return nil, err
+	}
+	outcome, err := s.cfg.Commands.CreateKey(ctx, request, newManagementKey(in.Body))
+	if err != nil {
+		return nil, err
+	}
+	answer, settled := s.settleNew(ctx, pathManagementKeys, outcome)
+	if settled && in.Body.TokenSHA256 != "" {
+		if err := s.checkOwner(outcome.Key); err != nil {
+			return nil, err
+		}
+	}
+	return answer, nil
+}
+
+type listManagementKeysInput struct {
+	Account   string    `query:"account"`
+	Status    string    `query:"status" enum:"active,revoked,expired"`
+	Q         string    `query:"q" doc:"Text in the name or the description, whatever the case."`
+	PageSize  sizeParam `query:"page_size"`
+	PageToken string    `query:"page_token"`
+	MinSeq    seqParam  `query:"min_seq"`
+}
+
+func (s *Server) listManagementKeys(ctx context.Context, in *listManagementKeysInput) (*keyPageOutput, error) {
+	return s.list(ctx, in.PageSize, in.MinSeq, projections.KeyQuery{
+		Account: domain.AccountID(in.Account), Type: domain.KeyTypeManagement,
+		Status: domain.Status(in.Status), Text: in.Q, After: in.PageToken,
+	})
+}
+
+func (s *Server) getManagementKey(ctx context.Context, in *getKeyInput) (*keyOutput, error) {
+	return s.get(ctx, domain.KeyTypeManagement, in)
+}
+
+func (s *Server) revokeManagementKey(ctx context.Context, in *revokeKeyInput) (*keyOutput, error) {
+	return s.revoke(ctx, domain.KeyTypeManagement, in)
+}

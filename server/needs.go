@@ -1,0 +1,68 @@
+package server
+
+import (
+	"context"
+	"iter"
+
+	"github.com/keyledger/keyledger/command"
+	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/eventstore"
+	"github.com/keyledger/keyledger/projections"
+	"github.com/keyledger/keyledger/verify"
+)
+
+// Issuer carries out the commands that make keys.
+type Issuer interface {
+	CreateKey(context.Context, command.Request, command.NewKey) (command.Outcome, error)
+	RotateKey(context.Context, command.Request, command.Target, command.Rotation) (command.Outcome, error)
+}
+
+// Changer carries out the commands that change keys.
+type Changer interface {
+	UpdateKey(context.Context, command.Request, command.Target, command.KeyChanges) (command.Outcome, error)
+	RevokeKey(context.Context, command.Request, command.Target, string) (command.Outcome, error)
+}
+
+// Commands carries out commands; *command.Handler does.
+type Commands interface {
+	Issuer
+	Changer
+}
+
+// KeyReader reads the key table; the read stores of projections do.
+type KeyReader interface {
+	Keys(context.Context, projections.KeyQuery) (projections.KeyPage, error)
+	Key(context.Context, domain.KeyID) (projections.KeyRecord, error)
+}
+
+// Verifier checks tokens; *verify.Verifier does.
+type Verifier interface {
+	// Verify checks a customer's key.
+	Verify(token string, r verify.Requirement) verify.Result
+	// Authenticate checks a management key.
+	Authenticate(token string) (domain.Authority, verify.Result)
+	// Owner returns the key that holds a mac.
+	Owner(domain.Mac) (domain.KeyID, bool)
+}
+
+// Applier is something made from the log that answers are read from: the verifier
+// and the projector are.
+type Applier interface {
+	// WaitFor returns nil once the event with this seq has taken effect, or the
+	// error of the context.
+	WaitFor(ctx context.Context, seq uint64) error
+}
+
+// History reads the event log; *eventstore.Log does.
+type History interface {
+	Replay(context.Context, eventstore.Filter) iter.Seq2[eventstore.Event, error]
+	Follow(context.Context, eventstore.Filter) iter.Seq2[eventstore.Event, error]
+}
+
+// Part is something that the server needs to be ready.
+type Part struct {
+	Name string
+	// Check returns nil if the part is ready, or why it is not. It must return
+	// within a second or so and never hold a secret in its error.
+	Check func(context.Context) error
+}

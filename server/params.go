@@ -1,0 +1,131 @@
+package server
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/projections"
+)
+
+// Query parameters arrive as text and are read by the handlers: huma's own reading
+// refuses with errors that quote what was sent. These types say in the document
+// what the text must be.
+
+// seqParam is a sequence number.
+type seqParam string
+
+// Schema implements huma.SchemaProvider.
+func (seqParam) Schema(huma.Registry) *huma.Schema {
+	zero := 0.0
+	return &huma.Schema{Type: huma.TypeInteger, Format: "int64", Minimum: &zero}
+}
+
+func (p seqParam) read(name string) (uint64, error) {
+	if p == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(string(p), 10, 64)
+	if err != nil {
+		return 0, badParameter(domain.CodeValidation, name, "not a sequence number", "use a whole number from 0")
+	}
+	return n, nil
+}
+
+// timeParam is an instant.
+type timeParam string
+
+// Schema implements huma.SchemaProvider.
+func (timeParam) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Format: "date-time"}
+}
+
+func (p timeParam) read(name string) (time.Time, error) {
+	if p == "" {
+		return time.Time{}, nil
+	}
+	t, err := time.Parse(time.RFC3339, string(p))
+	if err != nil {
+		return time.Time{}, badParameter(domain.CodeValidation, name, "not an instant", "use RFC 3339, for example 2030-01-31T12:00:00Z, with + written as %2B")
+	}
+	return t, nil
+}
+
+// sizeParam is a page size. Sizes over the maximum are cut to it (AIP-158).
+type sizeParam string
+
+// Schema implements huma.SchemaProvider.
+func (sizeParam) Schema(huma.Registry) *huma.Schema {
+	zero := 0.0
+	return &huma.Schema{Type: huma.TypeInteger, Format: "int32", Minimum: &zero, Default: projections.DefaultPageSize}
+}
+
+func (p sizeParam) read() (int, error) {
+	if p == "" {
+		return projections.DefaultPageSize, nil
+	}
+	n, err := strconv.ParseUint(string(p), 10, 63)
+	if err != nil {
+		return 0, badParameter(domain.CodeValidation, "page_size", "not a size", "use 1 to 1000")
+	}
+	if n == 0 {
+		return projections.DefaultPageSize, nil
+	}
+	return int(min(n, projections.MaxPageSize)), nil //nolint:gosec // at most 1000
+}
+
+// idParam is the id of a key in a path.
+type idParam string
+
+// Schema implements huma.SchemaProvider.
+func (idParam) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Pattern: "^[A-Za-z0-9_-]{1,64}$", Examples: []any{"key_4fJq0Zr8kLw2TnXb"}}
+}
+
+func (p idParam) read() (domain.KeyID, error) {
+	if !domain.ValidID(string(p)) {
+		return "", invalidID()
+	}
+	return domain.KeyID(p), nil
+}
+
+// readIfMatch reads the version that a change is meant for: nil for any. Weak tags
+// are taken as strong, since proxies that compress weaken them on the way. A tag
+// that is none of ours matches no version.
+func readIfMatch(header string) (*uint64, error) {
+	if header == "" || header == "*" {
+		return nil, nil //nolint:nilnil // any version is a value of its own
+	}
+	tag, opened := strings.CutPrefix(strings.TrimPrefix(header, "W/"), `"`)
+	tag, closed := strings.CutSuffix(tag, `"`)
+	if !opened || !closed || strings.Contains(tag, `"`) {
+		return nil, badParameter("invalid_if_match", "If-Match", "not one entity tag", `send one ETag as it was given, for example "42", or *`)
+	}
+	seq, err := strconv.ParseUint(tag, 10, 64)
+	if err != nil {
+		seq = 0 // no event has this sequence
+	}
+	return &seq, nil
+}
+
+func etag(seq uint64) string { return `"` + strconv.FormatUint(seq, 10) + `"` }
+
+// traceParent returns a traceparent header of W3C Trace Context if it has the form
+// of one, and "" otherwise: it goes into events.
+func traceParent(header string) string {
+	const form = "00-00000000000000000000000000000000-0000000000000000-00"
+	if len(header) != len(form) {
+		return ""
+	}
+	for i := range len(form) {
+		c := header[i]
+		hex := c >= '0' && c <= '9' || c >= 'a' && c <= 'f'
+		if form[i] == '-' && c != '-' || form[i] != '-' && !hex {
+			return ""
+		}
+	}
+	return header
+}

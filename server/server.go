@@ -1,0 +1,172 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/keyledger/keyledger/domain"
+)
+
+// Config says what a [Server] works with.
+type Config struct {
+	Commands Commands  // required
+	Keys     KeyReader // required
+	Verifier Verifier  // required
+	History  History   // required
+	// Appliers must have applied a command before it is answered, so that a caller
+	// reads its own writes: the verifier and the projector; nil means nobody.
+	Appliers []Applier
+	// Parts are asked by GET /readyz; nil means always ready.
+	Parts     []Part
+	Catalogue *domain.Catalogue // nil: domain.DefaultCatalogue
+	Version   string            // what the API says it is; "": "dev"
+
+	ReadHeaderTimeout time.Duration // for a request's headers; 0: 5 s
+	ReadTimeout       time.Duration // for a whole request; 0: 10 s
+	WriteTimeout      time.Duration // for an answer, or one piece of a stream; 0: 30 s
+	IdleTimeout       time.Duration // for a connection between requests; 0: 60 s
+	HandlerTimeout    time.Duration // for what an answer takes to make; 0: 25 s
+	DrainTimeout      time.Duration // for requests in flight at shutdown; 0: 10 s
+	// AwaitTimeout is how long an answer waits for the appliers; 0: 2 s.
+	AwaitTimeout time.Duration
+	// Heartbeat is how often an idle event stream says that it is alive, and how
+	// soon it ends after its credential did; 0: 10 s.
+	Heartbeat time.Duration
+
+	Now     func() time.Time     // nil: time.Now
+	NewID   func() string        // request ids; nil: random UUIDs
+	Logger  *slog.Logger         // nil: discards
+	Metrics *prometheus.Registry // what GET /metrics shows, ours included; nil: an own one
+}
+
+// maxHeaderBytes bounds a request's headers.
+const maxHeaderBytes = 16 << 10
+
+// Server answers HTTP requests. It is safe for concurrent use.
+type Server struct {
+	cfg     Config
+	now     func() time.Time
+	logger  *slog.Logger
+	metrics metrics
+	mux     *http.ServeMux
+	api     huma.API
+
+	endpoints []*endpoint
+	document  []byte // openapi.json
+	docs      []byte // the page at /docs
+	answers   verifyAnswers
+
+	exchanges sync.Pool // *exchange
+	scratches sync.Pool // *scratch
+
+	draining atomic.Bool
+	streams  context.Context //nolint:containedctx // the life of all streams, ended by Serve
+	cut      context.CancelFunc
+}
+
+// New makes a server. It starts nothing.
+func New(cfg Config) (*Server, error) {
+	if cfg.Commands == nil || cfg.Keys == nil || cfg.Verifier == nil || cfg.History == nil {
+		return nil, errors.New("server: Commands, Keys, Verifier and History are required")
+	}
+	cfg = cfg.withDefaults()
+	counters, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	s := &Server{
+		cfg: cfg, now: cfg.Now, logger: cfg.Logger, metrics: counters,
+		mux: http.NewServeMux(), answers: newVerifyAnswers(),
+	}
+	s.exchanges.New = func() any { return new(exchange) }
+	s.scratches.New = func() any { return new(scratch) }
+	s.streams, s.cut = context.WithCancel(context.Background()) //nolint:usetesting // not a test
+	s.api = s.newAPI()
+	s.routes()
+	if err := s.finishDocument(); err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	return s, nil
+}
+
+func (c Config) withDefaults() Config {
+	for _, d := range [...]struct {
+		value *time.Duration
+		def   time.Duration
+	}{
+		{&c.ReadHeaderTimeout, 5 * time.Second}, {&c.ReadTimeout, 10 * time.Second},
+		{&c.WriteTimeout, 30 * time.Second}, {&c.IdleTimeout, 60 * time.Second},
+		{&c.HandlerTimeout, 25 * time.Second}, {&c.DrainTimeout, 10 * time.Second},
+		{&c.AwaitTimeout, 2 * time.Second}, {&c.Heartbeat, 10 * time.Second},
+	} {
+		if *d.value == 0 {
+			*d.value = d.def
+		}
+	}
+	if c.Catalogue == nil {
+		c.Catalogue = domain.DefaultCatalogue()
+	}
+	if c.Version == "" {
+		c.Version = "dev"
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.NewID == nil {
+		c.NewID = uuid.NewString
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Metrics == nil {
+		c.Metrics = prometheus.NewRegistry()
+	}
+	return c
+}
+
+// Serve answers requests on the listener until the context ends. Then it takes no
+// new connections, ends the streams, lets requests in flight finish for
+// Config.DrainTimeout, and returns nil; an error says what kept it from serving or
+// that requests had to be cut off. A server serves once.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	h := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: s.cfg.ReadHeaderTimeout,
+		ReadTimeout:       s.cfg.ReadTimeout,
+		WriteTimeout:      s.cfg.WriteTimeout,
+		IdleTimeout:       s.cfg.IdleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelWarn),
+		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+	}
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(l) }()
+	select {
+	case err := <-served:
+		s.cut()
+		return fmt.Errorf("serve http on %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	s.draining.Store(true)
+	s.cut()
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
+	defer cancel()
+	err := h.Shutdown(drain)
+	<-served // http.ErrServerClosed
+	if err != nil {
+		_ = h.Close()
+		return fmt.Errorf("drain http: requests were cut off after %s: %w", s.cfg.DrainTimeout, err)
+	}
+	return nil
+}
