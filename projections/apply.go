@@ -12,9 +12,8 @@ import (
 // applier writes events to the store, from one checkpoint on.
 type applier struct {
 	*Projector
-	folder   folder
-	at       Checkpoint // what the store holds
-	building bool       // the store began empty: readers see nothing before FinishBuild
+	folder folder
+	at     Checkpoint // what the store holds
 }
 
 // applyAll writes what comes until runs is closed.
@@ -127,10 +126,10 @@ func (a *applier) write(ctx context.Context, batch Batch) error {
 	}
 }
 
-// caughtUp ends the first build, if there was one.
+// caughtUp ends the first build, if there was one, the first time.
 func (a *applier) caughtUp(ctx context.Context) error {
 	wait := a.backoff()
-	for a.building || !a.Status().CaughtUp {
+	for !a.Status().CaughtUp {
 		err := a.cfg.Store.FinishBuild(ctx)
 		if err == nil {
 			a.building = false

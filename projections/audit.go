@@ -55,17 +55,17 @@ type Change struct {
 // VoidReason says why an event had no effect.
 type VoidReason string
 
-// The reasons. A claim is a KeyCreated or a KeyImported.
+// The reasons. All events of an aggregate that is void have the reason of the first.
 const (
-	// VoidKeyIDTaken: an earlier claim holds the key id, by another account.
+	// VoidKeyIDTaken: another account holds the key id.
 	VoidKeyIDTaken VoidReason = "key_id_taken"
-	// VoidMacTaken: an earlier claim of another key holds the mac.
+	// VoidMacTaken: another key holds the mac.
 	VoidMacTaken VoidReason = "mac_taken"
 	// VoidSubjectMismatch: the event names another key or account than its subject.
 	VoidSubjectMismatch VoidReason = "subject_mismatch"
-	// VoidCreatedTwice: the key exists; the first claim stays.
+	// VoidCreatedTwice: the key exists already, and stays as it is.
 	VoidCreatedTwice VoidReason = "created_twice"
-	// VoidNoKey: no claim came before the event.
+	// VoidNoKey: the event changes a key that was never created.
 	VoidNoKey VoidReason = "no_such_key"
 )
 

@@ -2,18 +2,26 @@ package projections
 
 import "github.com/keyledger/keyledger/domain"
 
-// entry is what is known of a key id: the key's current version, or that the id
-// is void. Entries are never changed.
+// entry is all that is known of a key id: the key's current version (Seq 0 if
+// there is no such key) and the accounts whose claim of the id is void. Entries
+// are never changed.
 type entry struct {
 	record KeyRecord
-	void   *VoidKey
+	voids  []VoidKey // nearly always none
 }
 
-func (e *entry) account() domain.AccountID {
-	if e.void != nil {
-		return e.void.Account
+// void returns why the account's claim of the id is void, or "".
+func (e *entry) void(account domain.AccountID) VoidReason {
+	for i := range e.voids {
+		if e.voids[i].Account == account {
+			return e.voids[i].Reason
+		}
 	}
-	return e.record.Account
+	return ""
+}
+
+func (e *entry) withVoid(v VoidKey) *entry {
+	return &entry{record: e.record, voids: append(e.voids[:len(e.voids):len(e.voids)], v)}
 }
 
 // cache keeps the ids that were used last, in two generations: when the young one
@@ -42,12 +50,10 @@ func (c *cache) get(id domain.KeyID) *entry {
 
 func (c *cache) put(id domain.KeyID, e *entry) { c.young[id] = e }
 
-func (c *cache) learn(k Known) {
-	for id, record := range k.Keys {
-		c.young[id] = &entry{record: record}
-	}
-	for id, void := range k.Voids {
-		c.young[id] = &entry{void: &void}
+// learn enters what the store answered about the ids it was asked for.
+func (c *cache) learn(asked []domain.KeyID, k Known) {
+	for _, id := range asked {
+		c.young[id] = &entry{record: k.Keys[id], voids: k.Voids[id]}
 	}
 }
 

@@ -134,4 +134,3 @@ func (d *differ) metadata(before, after map[string]string) {
 		d.add("metadata", jsonValue(before, len(before) == 0), jsonValue(after, len(after) == 0))
 	}
 }
-

@@ -62,8 +62,3 @@ func ErrBuilding() error {
 	return domain.NewError(domain.KindUnavailable, CodeBuilding,
 		"the tables are being built from the log", "ask again shortly; the node is ready when they are built")
 }
-
-// ErrKeyNotFound returns the answer to a read of a key that there is not.
-func ErrKeyNotFound() error {
-	return domain.NewError(domain.KindNotFound, domain.CodeKeyNotFound, "no such key", "check the id; it begins with key_")
-}

@@ -11,11 +11,11 @@ import (
 // folder turns runs of events into batches. It decides which claims are void:
 // key ids and macs are unique over all accounts, and the lowest seq owns one.
 //
-// A claim is a KeyCreated or a KeyImported. The first claim that names a key id
-// decides it for good. If it is void itself (its mac is another key's, or it
-// contradicts its own subject), the id is void: no key of it ever exists. The
-// account of an event is that of its subject, which the log checked when it was
-// written; what the body says about itself is not trusted.
+// A claim is a KeyCreated or a KeyImported. An aggregate (account and key id, as
+// the subject has them; what the body says about itself is not trusted) is
+// decided by its first event: a claim that is not void makes the key, anything
+// else makes the aggregate void for good. A void claim takes neither the id nor the
+// mac from anyone. Package verify goes by the same rule.
 //
 // Not safe for concurrent use.
 type folder struct {
@@ -41,7 +41,7 @@ func (f *folder) fold(ctx context.Context, from Checkpoint, events []eventstore.
 	if err != nil {
 		return Batch{}, fmt.Errorf("load %d keys: %w", len(lookup.Keys), err)
 	}
-	f.cache.learn(known)
+	f.cache.learn(lookup.Keys, known)
 	b.known = known
 	for i := range events {
 		b.apply(&events[i])
@@ -86,52 +86,51 @@ type batchFold struct {
 }
 
 func (b *batchFold) apply(e *eventstore.Event) {
-	id := domain.KeyID(e.Aggregate.ID)
-	data := e.Data.(domain.KeyEvent) // lookup has seen to it
-	held := b.cache.get(id)
-	var before, after KeyRecord
-	if held != nil {
-		before = held.record
-	}
+	held := b.cache.get(domain.KeyID(e.Aggregate.ID))
+	before, after := held.record, KeyRecord{}
 	reason := b.judge(e, held)
 	if reason == "" {
+		data := e.Data.(domain.KeyEvent) // lookup has seen to it
 		after = KeyRecord{Key: Normalize(domain.Evolve(before.Key, data)), Seq: e.Seq, CreatedSeq: before.CreatedSeq}
-		if held == nil {
+		if before.Seq == 0 {
 			after.CreatedSeq = e.Seq
 		}
-		b.replace(before, after)
+		b.replace(held, after)
 	}
 	b.batch.Audit = append(b.batch.Audit, auditEntry(e, before, after, reason))
 	b.batch.To = Checkpoint{Seq: e.Seq, EventID: e.ID}
 }
 
-// judge returns why the event is void, or "". It records the claims it makes.
+// judge returns why the event is void, or "". It records what the event claims.
 func (b *batchFold) judge(e *eventstore.Event, held *entry) VoidReason {
 	spec := claimOf(e.Data)
-	switch {
-	case held != nil && held.account() != e.Aggregate.Account:
-		return VoidKeyIDTaken
-	case held != nil && held.void != nil:
-		return held.void.Reason
-	case held != nil && spec != nil:
+	owner := held.record.Seq > 0 && held.record.Account == e.Aggregate.Account
+	if owner && spec != nil {
 		return VoidCreatedTwice
-	case held != nil:
-		return ""
-	case spec == nil:
-		return VoidNoKey
 	}
-	reason := b.judgeClaim(e, spec)
+	if owner {
+		return ""
+	}
+	if reason := held.void(e.Aggregate.Account); reason != "" {
+		return reason
+	}
+	reason := b.judgeFirst(e, spec, held.record.Seq > 0)
 	if reason != "" {
 		void := VoidKey{Key: domain.KeyID(e.Aggregate.ID), Account: e.Aggregate.Account, Seq: e.Seq, Reason: reason}
 		b.batch.Voids = append(b.batch.Voids, void)
-		b.cache.put(void.Key, &entry{void: &void})
+		b.cache.put(void.Key, held.withVoid(void))
 	}
 	return reason
 }
 
-// judgeClaim judges the first claim of a key id.
-func (b *batchFold) judgeClaim(e *eventstore.Event, spec *domain.KeySpec) VoidReason {
-	if string(spec.ID) != e.Aggregate.ID || spec.Account != e.Aggregate.Account {
+// judgeFirst judges the first event of an aggregate.
+func (b *batchFold) judgeFirst(e *eventstore.Event, spec *domain.KeySpec, idTaken bool) VoidReason {
+	switch {
+	case idTaken:
+		return VoidKeyIDTaken
+	case spec == nil:
+		return VoidNoKey
+	case string(spec.ID) != e.Aggregate.ID || spec.Account != e.Aggregate.Account:
 		return VoidSubjectMismatch
 	}
 	hash := HashMac(spec.Mac)
@@ -146,8 +145,9 @@ func (b *batchFold) judgeClaim(e *eventstore.Event, spec *domain.KeySpec) VoidRe
 	return ""
 }
 
-// replace puts a new version in the place of the one before, if there is one.
-func (b *batchFold) replace(before, after KeyRecord) {
+// replace puts a new version in the place of the one that is held, if there is one.
+func (b *batchFold) replace(held *entry, after KeyRecord) {
+	before := held.record
 	if at, ok := b.versions[after.ID]; ok {
 		b.batch.Versions[at].ToSeq = after.Seq
 	} else if before.Seq > 0 {
@@ -155,7 +155,7 @@ func (b *batchFold) replace(before, after KeyRecord) {
 	}
 	b.versions[after.ID] = len(b.batch.Versions)
 	b.batch.Versions = append(b.batch.Versions, KeyVersion{KeyRecord: after})
-	b.cache.put(after.ID, &entry{record: after})
+	b.cache.put(after.ID, &entry{record: after, voids: held.voids})
 }
 
 // claimOf returns what a claim is made with, nil for other events.

@@ -43,11 +43,14 @@ type Projector struct {
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
+	// building says that the store began empty, so that readers see nothing
+	// before FinishBuild. Only Run's goroutine touches it.
+	building bool
 
 	mu       sync.Mutex
 	status   Status
 	readable uint64        // highest seq whose effect readers see
-	changed  chan struct{} // closed and replaced at every change of readable or Stopped
+	changed  chan struct{} // closed and replaced when readable, CaughtUp or Stopped change
 }
 
 // Status tells how far the tables are.
@@ -102,11 +105,22 @@ func (p *Projector) Status() Status {
 // context ends before, or the projector has stopped, the error is of
 // domain.KindUnavailable.
 func (p *Projector) WaitFor(ctx context.Context, seq uint64) error {
+	return p.wait(ctx, fmt.Sprintf("the tables have not reached seq %d", seq), func() bool { return p.readable >= seq })
+}
+
+// WaitCaughtUp returns when the tables have been level with the log once, and
+// readers can use them. Errors are those of [Projector.WaitFor].
+func (p *Projector) WaitCaughtUp(ctx context.Context) error {
+	return p.wait(ctx, "the tables have not caught up with the log", func() bool { return p.status.CaughtUp })
+}
+
+// wait returns when done, which is called with mu held, says so.
+func (p *Projector) wait(ctx context.Context, late string, done func() bool) error {
 	for {
 		p.mu.Lock()
-		readable, status, changed := p.readable, p.status, p.changed
+		ok, status, changed := done(), p.status, p.changed
 		p.mu.Unlock()
-		if readable >= seq {
+		if ok {
 			return nil
 		}
 		if status.Stopped {
@@ -120,7 +134,7 @@ func (p *Projector) WaitFor(ctx context.Context, seq uint64) error {
 		case <-ctx.Done():
 			return &domain.Error{
 				Kind: domain.KindUnavailable, Code: CodeBehind, Cause: errors.Join(ctx.Err(), status.Err),
-				Message: fmt.Sprintf("the tables have not reached seq %d", seq), Fix: "ask again shortly",
+				Message: late, Fix: "ask again shortly",
 			}
 		}
 	}

@@ -55,11 +55,10 @@ func (p *Projector) follow(ctx context.Context) (progress bool, err error) {
 	if err := p.verify(ctx, cp); err != nil {
 		return false, err
 	}
-	a := &applier{
-		Projector: p, at: cp, building: cp.Seq == 0,
-		folder: folder{store: p.cfg.Store, cache: newCache(p.cfg.CacheSize)},
-	}
-	p.advance(cp.Seq, !a.building, false)
+	// A store that is being built stays so over interruptions of the log.
+	p.building = !p.Status().CaughtUp && (p.building || cp.Seq == 0)
+	p.advance(cp.Seq, !p.building, false)
+	a := &applier{Projector: p, at: cp, folder: folder{store: p.cfg.Store, cache: newCache(p.cfg.CacheSize)}}
 
 	tail, stop := context.WithCancel(ctx)
 	defer stop()

@@ -22,8 +22,7 @@ type Reader interface {
 	// A page token that is mangled or belongs to another query is a KindInvalid
 	// error with [CodeInvalidPageToken].
 	Keys(context.Context, KeyQuery) (KeyPage, error)
-	// Key returns the current version of a key, or a KindNotFound error with
-	// domain.CodeKeyNotFound.
+	// Key returns the current version of a key, or domain.KeyNotFound.
 	Key(context.Context, domain.KeyID) (KeyRecord, error)
 	// Audit returns one page of the audit log, newest first.
 	Audit(context.Context, AuditQuery) (AuditPage, error)
@@ -63,7 +62,7 @@ type Lookup struct {
 // Known is the answer to a [Lookup]. What is not in the maps is not in the store.
 type Known struct {
 	Keys  map[domain.KeyID]KeyRecord // current versions
-	Voids map[domain.KeyID]VoidKey   // ids whose first claim was void
+	Voids map[domain.KeyID][]VoidKey // void claims of the ids, in any order
 	Macs  map[MacHash]domain.KeyID   // which key holds the mac
 }
 
@@ -76,7 +75,7 @@ type Batch struct {
 	Versions []KeyVersion
 	Audit    []AuditEntry // in order of Seq
 	Macs     []MacClaim   // hashes not in the store yet
-	Voids    []VoidKey    // ids not in the store yet
+	Voids    []VoidKey    // accounts and ids not in the store yet
 }
 
 // KeyVersion is a row that holds over [Seq, ToSeq); ToSeq 0 marks the current one.
@@ -98,11 +97,11 @@ type MacClaim struct {
 	Seq  uint64
 }
 
-// VoidKey says that the first claim of a key id, at Seq by an account, was void.
-// No key of that id exists, and no later event makes one.
+// VoidKey says that an account's claim of a key id, at Seq, was void. The account
+// has no key of that id, and no later event makes one.
 type VoidKey struct {
-	Key     domain.KeyID
 	Account domain.AccountID
+	Key     domain.KeyID
 	Seq     uint64
 	Reason  VoidReason
 }

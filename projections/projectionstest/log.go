@@ -1,0 +1,118 @@
+package projectionstest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keyledger/keyledger/eventstore"
+	"github.com/keyledger/keyledger/projections"
+)
+
+// Log is an event log in memory. It is safe for concurrent use.
+type Log struct {
+	// RunSize is how many events a tail hands over at once; 0 means 16.
+	RunSize int
+
+	mu     sync.Mutex
+	events []eventstore.Event
+	grown  chan struct{}
+}
+
+var _ projections.Log = (*Log)(nil)
+
+// NewLog makes a log of the events; their seqs are set.
+func NewLog(events ...eventstore.Event) *Log {
+	l := &Log{grown: make(chan struct{})}
+	l.Append(events...)
+	return l
+}
+
+// Append adds events, sets their seqs and, where they have none, ids.
+func (l *Log) Append(events ...eventstore.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range events {
+		e.Seq = uint64(len(l.events)) + 1
+		if e.ID == "" {
+			e.ID = fmt.Sprintf("event-%d", e.Seq)
+		}
+		l.events = append(l.events, e)
+	}
+	close(l.grown)
+	l.grown = make(chan struct{})
+}
+
+// Events returns all events.
+func (l *Log) Events() []eventstore.Event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.events[:len(l.events):len(l.events)]
+}
+
+// Head implements projections.Log.
+func (l *Log) Head(context.Context) (uint64, error) { return uint64(len(l.Events())), nil }
+
+// At implements projections.Log.
+func (l *Log) At(_ context.Context, seq uint64) (eventstore.Event, error) {
+	events := l.Events()
+	if seq == 0 || seq > uint64(len(events)) {
+		return eventstore.Event{}, eventstore.ErrNoEvent
+	}
+	return events[seq-1], nil
+}
+
+// Tail implements projections.Log.
+func (l *Log) Tail(ctx context.Context, from uint64, handle func(context.Context, eventstore.Batch) error) error {
+	size := l.RunSize
+	if size <= 0 {
+		size = 16
+	}
+	for next, first := int(max(from, 1))-1, true; ; first = false { //nolint:gosec // a test's log is short
+		l.mu.Lock()
+		waiting, grown := l.events[min(next, len(l.events)):], l.grown
+		l.mu.Unlock()
+		run := eventstore.Batch{Events: waiting[:min(size, len(waiting))], CaughtUp: len(waiting) <= size}
+		if len(run.Events) > 0 || first {
+			if err := handle(ctx, run); err != nil {
+				return err
+			}
+			next += len(run.Events)
+			continue
+		}
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Project brings the store up to date with the log, through a projector, and
+// stops it again. Members of cfg other than Store and Log are used as they are.
+func Project(t testing.TB, store projections.Store, log projections.Log, cfg projections.Config) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	defer cancel()
+	cfg.Store, cfg.Log = store, log
+	p, err := projections.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, err := log.Head(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(running) }()
+	err = errors.Join(p.WaitCaughtUp(ctx), p.WaitFor(ctx, head))
+	stop()
+	if runErr := <-ended; err != nil || runErr != nil {
+		t.Fatalf("project events up to %d: %v; %v", head, err, runErr)
+	}
+}

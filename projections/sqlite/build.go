@@ -1,0 +1,158 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/projections"
+)
+
+// builder builds the tables in a file that nobody reads yet. Without indexes it
+// cannot look anything up there, so it remembers where the current row of each
+// key is and which macs are taken: about 150 bytes a key. It began empty, so it
+// knows all of them.
+type builder struct {
+	path   string
+	writer *writer // nil when the file is complete and closed
+	rows   map[domain.KeyID]int64
+	voids  map[domain.KeyID][]projections.VoidKey
+	macs   map[projections.MacHash]domain.KeyID
+}
+
+// newBuilder begins a file, in the place of one that was begun before.
+func newBuilder(ctx context.Context, path string, cacheMiB int) (*builder, error) {
+	if err := remove(path, path+"-journal"); err != nil {
+		return nil, err
+	}
+	// Nothing is synced and nothing locked until finish. The journal stays in
+	// memory: a batch that fails is rolled back, a crash loses the file anyway.
+	db, err := openDB(path, "rwc", 1, "page_size(8192)", "journal_mode(MEMORY)", "synchronous(OFF)",
+		"locking_mode(EXCLUSIVE)", "temp_store(MEMORY)", fmt.Sprintf("cache_size(-%d)", cacheMiB<<10))
+	if err != nil {
+		return nil, err
+	}
+	header := fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d;", applicationID, schemaVersion)
+	if _, err := db.ExecContext(ctx, header+tables); err != nil {
+		return nil, errors.Join(fmt.Errorf("make the tables: %w", err), db.Close())
+	}
+	w, err := newWriter(ctx, db)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &builder{
+		path: path, writer: w, rows: make(map[domain.KeyID]int64),
+		voids: make(map[domain.KeyID][]projections.VoidKey), macs: make(map[projections.MacHash]domain.KeyID),
+	}, nil
+}
+
+// learn remembers what was written.
+func (b *builder) learn(batch *projections.Batch) {
+	for i := range batch.Versions {
+		if v := &batch.Versions[i]; v.ToSeq == 0 {
+			b.rows[v.ID] = signed(v.Seq)
+		}
+	}
+	for _, m := range batch.Macs {
+		b.macs[m.Hash] = m.Key
+	}
+	for _, v := range batch.Voids {
+		b.voids[v.Key] = append(b.voids[v.Key], v)
+	}
+}
+
+func (b *builder) load(ctx context.Context, l projections.Lookup) (projections.Known, error) {
+	var known projections.Known
+	var rows []int64
+	for _, id := range l.Keys {
+		if row, ok := b.rows[id]; ok {
+			rows = append(rows, row)
+		}
+		if voids := b.voids[id]; voids != nil {
+			set(&known.Voids, id, voids)
+		}
+	}
+	for _, hash := range l.Macs {
+		if id, ok := b.macs[hash]; ok {
+			set(&known.Macs, hash, id)
+		}
+	}
+	if len(rows) == 0 {
+		return known, nil
+	}
+	return known, b.writer.loadKeys(ctx, "FROM json_each(?) CROSS JOIN keys ON from_seq = value", rows, &known)
+}
+
+// finish completes the file and moves it to its place. It may be called again
+// after an error and goes on where it was.
+func (b *builder) finish(ctx context.Context, path string) error {
+	if b.writer != nil {
+		for _, index := range indexes() {
+			if _, err := b.writer.db.ExecContext(ctx, index); err != nil {
+				return fmt.Errorf("make an index: %w", err)
+			}
+		}
+		if err := b.writer.db.Close(); err != nil {
+			return fmt.Errorf("close the new file: %w", err)
+		}
+		b.writer = nil
+	}
+	if err := sync(b.path); err != nil {
+		if errors.Is(err, fs.ErrNotExist) && exists(path) {
+			return nil // it was moved before
+		}
+		return err
+	}
+	// An old -wal beside a new file would be taken for its own.
+	if err := remove(path, path+"-wal", path+"-shm"); err != nil {
+		return err
+	}
+	if err := os.Rename(b.path, path); err != nil {
+		return err
+	}
+	return sync(filepath.Dir(path))
+}
+
+// abandon closes and removes the file.
+func (b *builder) abandon() error {
+	var err error
+	if b.writer != nil {
+		err = b.writer.db.Close()
+	}
+	return errors.Join(err, remove(b.path))
+}
+
+// sync writes a file or directory to the disk.
+func sync(path string) error {
+	f, err := os.Open(path) //nolint:gosec // the store's own path
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+func remove(paths ...string) error {
+	for _, path := range paths {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// set puts a value into a map that is made when it is needed.
+func set[K comparable, V any](m *map[K]V, key K, value V) {
+	if *m == nil {
+		*m = make(map[K]V)
+	}
+	(*m)[key] = value
+}
