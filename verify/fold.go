@@ -101,7 +101,7 @@ func (v *Verifier) claim(ctx context.Context, e *eventstore.Event, spec *domain.
 		return
 	}
 	rec := &record{
-		id: domain.KeyID(strings.Clone(string(spec.ID))), account: v.fold.account(spec.Account),
+		mac: spec.Mac, id: domain.KeyID(strings.Clone(string(spec.ID))), account: v.fold.account(spec.Account),
 		networks: networksOf(spec.AllowedIPs), expires: instantOf(spec.ExpiresAt), ends: instant{sec: neverSec},
 		typ: keyTypeOf(spec.Type), environment: environmentOf(spec.Environment),
 	}
@@ -115,7 +115,7 @@ func (v *Verifier) claim(ctx context.Context, e *eventstore.Event, spec *domain.
 		v.setAuthority(domain.AuthorityOf(domain.Key{KeySpec: *spec}))
 	}
 	v.fold.byID[rec.id] = rec
-	v.table.insert(spec.Mac, rec)
+	v.table.insert(rec)
 	v.keys.Add(1)
 }
 

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"sync"
 
@@ -11,6 +12,8 @@ import (
 // shared and never written to, so that a copy taken under the lock can be judged
 // without it. Its size counts: there is one for each key there ever was.
 type record struct {
+	mac      domain.Mac
+	next     *record // another whose mac has the same prefix
 	id       domain.KeyID
 	account  domain.AccountID
 	scopes   *scopeSet
@@ -22,7 +25,6 @@ type record struct {
 	environment environment
 	revoked     bool // there was a KeyRevoked
 	expired     bool // there was a KeyExpired
-	shard       uint8
 }
 
 // One byte each in a record, where the domain has strings.
@@ -126,47 +128,59 @@ const shardCount = 256
 
 // table maps macs to records. Records change in place, under the lock of their
 // shard. It is safe for concurrent use.
+//
+// The maps are keyed by eight bytes of the mac, and the record has it whole: a map
+// of whole macs would take more memory, and one more read of cold memory for each
+// check.
 type table struct {
-	shards [shardCount]struct {
-		sync.RWMutex
-		byMac map[domain.Mac]*record
-		_     [32]byte // a cache line for each lock
-	}
+	shards [shardCount]shard
+}
+
+type shard struct {
+	sync.RWMutex
+	byPrefix map[uint64]*record
+	_        [32]byte // a cache line for each lock
 }
 
 func newTable() *table {
 	t := &table{}
 	for i := range t.shards {
-		t.shards[i].byMac = map[domain.Mac]*record{}
+		t.shards[i].byPrefix = map[uint64]*record{}
 	}
 	return t
 }
 
+func (t *table) shard(mac *domain.Mac) *shard { return &t.shards[mac[0]] }
+
+func prefix(mac *domain.Mac) uint64 { return binary.LittleEndian.Uint64(mac[1:]) }
+
 // get returns a copy of the record that owns the mac.
 func (t *table) get(mac domain.Mac) (r record, ok bool) {
-	shard := &t.shards[mac[0]]
-	shard.RLock()
-	p, ok := shard.byMac[mac]
-	if ok {
-		r = *p
+	s := t.shard(&mac)
+	s.RLock()
+	for p := s.byPrefix[prefix(&mac)]; p != nil; p = p.next {
+		if p.mac == mac {
+			r, ok = *p, true
+			break
+		}
 	}
-	shard.RUnlock()
+	s.RUnlock()
 	return r, ok
 }
 
-// insert adds a record under a mac that nobody owns yet.
-func (t *table) insert(mac domain.Mac, r *record) {
-	r.shard = mac[0]
-	shard := &t.shards[mac[0]]
-	shard.Lock()
-	shard.byMac[mac] = r
-	shard.Unlock()
+// insert adds a record whose mac nobody owns yet.
+func (t *table) insert(r *record) {
+	s := t.shard(&r.mac)
+	s.Lock()
+	r.next = s.byPrefix[prefix(&r.mac)]
+	s.byPrefix[prefix(&r.mac)] = r
+	s.Unlock()
 }
 
 // change runs f on a record of the table while nobody reads it.
 func (t *table) change(r *record, f func(*record)) {
-	shard := &t.shards[r.shard]
-	shard.Lock()
+	s := t.shard(&r.mac)
+	s.Lock()
 	f(r)
-	shard.Unlock()
+	s.Unlock()
 }

@@ -123,9 +123,12 @@ func New(cfg Config) (*Verifier, error) {
 		}
 		v.peppers = append(v.peppers, &pepper{Pepper: cfg.Peppers[i]})
 	}
-	var err error
-	v.metrics, err = newMetrics(v, cfg.Registerer)
-	return v, err
+	m, err := newMetrics(v, cfg.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	v.metrics = m
+	return v, nil
 }
 
 func (v *Verifier) pepper(id string) *pepper {

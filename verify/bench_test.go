@@ -1,0 +1,116 @@
+package verify_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/eventstore"
+	"github.com/keyledger/keyledger/verify"
+)
+
+// benchKeys is the size of the table in benchmarks; benchAccounts own them.
+const benchKeys, benchAccounts = 1_000_000, 10_000
+
+// BenchmarkVerify checks keys out of a million in random order: the table is cold
+// for every one. The tokens are read in the order in which they lie in memory, as
+// a door has just received the one that it checks. B/key is what the table keeps
+// on the heap.
+func BenchmarkVerify(b *testing.B) {
+	before := heap()
+	f := newReady(b, func(c *verify.Config) { c.Now = time.Now })
+	tokens := fill(b, f)
+	kept := heap() - before - int64(len(tokens))
+	req := verify.Requirement{Scopes: []domain.Scope{"invoices:read"}, Environment: domain.EnvironmentLive}
+
+	b.Run("one core", func(b *testing.B) {
+		b.ReportAllocs()
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+		for i := 0; b.Loop(); i++ {
+			if got := f.Verify(tokens.at(i%benchKeys), req); got.Code != verify.CodeValid {
+				b.Fatal(got.Code)
+			}
+		}
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "checks/s")
+		b.ReportMetric(float64(kept)/benchKeys, "B/key")
+		limit(b, "ns/check", float64(b.Elapsed().Nanoseconds())/float64(b.N), 1000)
+		limit(b, "B/key", float64(kept)/benchKeys, 300)
+	})
+	b.Run("all cores", func(b *testing.B) {
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			for i := rand.IntN(benchKeys); pb.Next(); i++ {
+				if got := f.Verify(tokens.at(i%benchKeys), req); got.Code != verify.CodeValid {
+					b.Error(got.Code)
+				}
+			}
+		})
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "checks/s")
+	})
+	runtime.KeepAlive(f)
+}
+
+// limit prints a figure beside the limit of the design.
+func limit(b *testing.B, what string, got, most float64) {
+	b.Helper()
+	verdict := "ok"
+	if got > most {
+		verdict = "MISSED"
+	}
+	b.Logf("%s: %.0f, limit %.0f: %s", what, got, most, verdict)
+}
+
+// heap returns the bytes that live objects take.
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc) //nolint:gosec // far below 2^63
+}
+
+// tokenList keeps tokens in one piece, so that their own memory is known.
+type tokenList string
+
+const tokenLength = len("sk_live_") + 54
+
+func (l tokenList) at(i int) string { return string(l[i*tokenLength : (i+1)*tokenLength]) }
+
+// fill applies the creation of the keys, in batches as a tail hands them over, and
+// returns their tokens in another, random order.
+func fill(tb testing.TB, f *fixture) tokenList {
+	tb.Helper()
+	text := make([]byte, benchKeys*tokenLength)
+	place := rand.New(rand.NewPCG(1, 1)).Perm(benchKeys)
+	batch := make([]eventstore.Event, 0, 1000)
+	for i := range benchKeys {
+		e, token := benchEvent(tb, f, i)
+		copy(text[place[i]*tokenLength:], token)
+		if batch = append(batch, e); len(batch) == cap(batch) {
+			f.Apply(tb.Context(), batch)
+			clear(batch)
+			batch = batch[:0]
+		}
+	}
+	if got := f.Stats(); got != (verify.Stats{Keys: benchKeys}) {
+		tb.Fatalf("filled %+v", got)
+	}
+	return tokenList(text)
+}
+
+// benchEvent makes the creation of key i: of every twentieth with allowed_ips.
+func benchEvent(tb testing.TB, f *fixture, i int) (eventstore.Event, string) {
+	tb.Helper()
+	account := domain.AccountID(fmt.Sprintf("acct_%08d", i%benchAccounts))
+	spec, token := f.spec(tb, func(s *domain.KeySpec) {
+		s.Account = account
+		s.Scopes = domain.Scopes{"clients:read", "invoices:read"}
+		if i%2 == 0 {
+			s.ExpiresAt = time.Now().AddDate(1, 0, 0).UTC()
+		}
+	})
+	return f.eventOf(account, spec.ID, domain.KeyCreated{KeySpec: spec, CreatedBy: "key_operator", CreatedAt: start}), token
+}
