@@ -99,10 +99,10 @@ func (l *Log) prepare(meta Meta, changes []Change) (appendage, error) {
 }
 
 func (l *Log) encodeEvent(meta Meta, a Aggregate, data domain.Event) (Event, error) {
-	raw, err := encode(Event{
+	raw, err := l.encoder.encode(Event{
 		ID:          l.newID(),
 		Source:      l.source,
-		Time:        meta.Time.UTC().Truncate(time.Microsecond),
+		Time:        meta.Time,
 		Aggregate:   a,
 		Actor:       meta.Actor,
 		Command:     meta.Command,

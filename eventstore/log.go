@@ -51,6 +51,7 @@ type Log struct {
 	leaderWait    time.Duration
 	watchInterval time.Duration
 	newID         func() string
+	encoder       encoder
 	logger        *slog.Logger
 	metrics       *metrics
 
@@ -86,6 +87,7 @@ func newLog(cfg Config) (*Log, error) {
 		leaderWait:    or(cfg.LeaderWait, 15*time.Second),
 		watchInterval: or(cfg.WatchInterval, 5*time.Second),
 		newID:         cfg.NewID,
+		encoder:       newEncoder(),
 		logger:        or(cfg.Logger, slog.New(slog.DiscardHandler)),
 	}
 	if l.nc == nil {
