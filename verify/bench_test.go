@@ -1,6 +1,8 @@
 package verify_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore"
+	"github.com/keyledger/keyledger/eventstore/eventstoretest"
 	"github.com/keyledger/keyledger/verify"
 )
 
@@ -113,4 +116,54 @@ func benchEvent(tb testing.TB, f *fixture, i int) (eventstore.Event, string) {
 		}
 	})
 	return f.eventOf(account, spec.ID, domain.KeyCreated{KeySpec: spec, CreatedBy: "key_operator", CreatedAt: start}), token
+}
+
+// BenchmarkReady measures how long a verifier takes to read a log to its end,
+// against a tail of the same log that only decodes.
+func BenchmarkReady(b *testing.B) {
+	const keys, perAppend = 100_000, 100
+	log := eventstoretest.MustEmbedded(b)
+	f := newFixture(b, nil)
+	for from := 0; from < keys; from += perAppend {
+		var changes []eventstore.Change
+		for i := range perAppend {
+			e, _ := benchEvent(b, f, from+i)
+			changes = append(changes, eventstore.Change{Aggregate: e.Aggregate, Events: []domain.Event{e.Data}})
+		}
+		eventstoretest.MustAppend(b, log, meta(fmt.Sprint(from)), changes...)
+	}
+	decode := func() time.Duration {
+		ctx, cancel := context.WithCancel(b.Context())
+		defer cancel()
+		begin := time.Now()
+		err := log.Tail(ctx, 1, func(_ context.Context, batch eventstore.Batch) error {
+			if batch.CaughtUp {
+				cancel()
+			}
+			return nil
+		})
+		if !errors.Is(err, context.Canceled) {
+			b.Fatal(err)
+		}
+		return time.Since(begin)
+	}
+	fill := func() time.Duration {
+		v := newFixture(b, nil)
+		begin := time.Now()
+		mustFollow(b, v.Verifier, log)
+		took := time.Since(begin)
+		if got := v.Stats(); got != (verify.Stats{Keys: keys}) {
+			b.Fatalf("filled %+v", got)
+		}
+		return took
+	}
+	decode() // the first reader warms what both need
+	var decoded, filled time.Duration
+	for b.Loop() {
+		decoded += decode()
+		filled += fill()
+	}
+	b.ReportMetric(keys*float64(b.N)/filled.Seconds(), "keys/s")
+	b.ReportMetric(filled.Seconds()/decoded.Seconds(), "x-of-decoding")
+	b.Logf("ready in %.2f x the time of decoding, limit 1.30", filled.Seconds()/decoded.Seconds())
 }
