@@ -28,7 +28,7 @@ const (
 // EventQuery says which events are wanted. The zero value means all that the
 // management key may see, from the first.
 type EventQuery struct {
-	KeyID    string    // of one key only
+	KeyID    string    // of one key only, whose account is then not asked for
 	Account  string    // of one account only; only instance keys may name one
 	Types    []string  // of these types only, for example keyledger.key.revoked.v1
 	FromSeq  uint64    // from this seq on
@@ -136,7 +136,7 @@ func (c *Client) streamOnce(ctx context.Context, q *EventQuery, follow bool, yie
 // call builds the request for the events from q.FromSeq on.
 func (q *EventQuery) call(follow bool) call {
 	values := url.Values{"type": q.Types}
-	if q.Account != "" {
+	if q.Account != "" && q.KeyID == "" {
 		values.Set("account", q.Account)
 	}
 	if q.FromSeq != 0 {

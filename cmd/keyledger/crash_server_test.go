@@ -1,0 +1,217 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/keyledger/keyledger/client"
+)
+
+const (
+	readyWithin = 30 * time.Second
+	stopWithin  = 20 * time.Second
+	pollEvery   = 2 * time.Millisecond
+)
+
+// mustBuild builds the program as it is shipped, without the race detector: what
+// is killed here is what people run, at the speed at which they run it. The race
+// detector looks at the same code in the tests of the packages.
+func mustBuild(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "keyledger")
+	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", path, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the program: %v\n%s", err, out)
+	}
+	return path
+}
+
+// process is a server that runs as a process of its own on a data dir.
+type process struct {
+	t       *testing.T
+	cmd     *exec.Cmd
+	dataDir string
+	log     string        // file with its standard output and error
+	exited  chan struct{} // closed when it has ended
+	state   error         // how it ended; read after exited
+
+	address serverFile // once ready
+}
+
+// launch starts a server on a data dir and does not wait for it. The command line
+// is the program, what goes before serve (a tracer), and further flags.
+func launch(t *testing.T, program, dataDir string, options ...func(*exec.Cmd)) *process {
+	t.Helper()
+	if err := os.Remove(filepath.Join(dataDir, serverFileName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err) // a killed server leaves its address behind
+	}
+	p := &process{t: t, dataDir: dataDir, log: dataDir + ".log", exited: make(chan struct{})}
+	// Not CommandContext: the test's context ends before its cleanups run.
+	p.cmd = exec.Command(program, "serve", "--data-dir", dataDir, "--addr", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0") //nolint:noctx // see above
+	for _, option := range options {
+		option(p.cmd)
+	}
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatalf("start the server: %v", err)
+	}
+	go func() {
+		p.state = p.cmd.Wait()
+		_ = log.Close()
+		close(p.exited)
+	}()
+	t.Cleanup(p.kill)
+	return p
+}
+
+// mustServe starts a server and waits until it is ready.
+func mustServe(t *testing.T, program, dataDir string, options ...func(*exec.Cmd)) *process {
+	t.Helper()
+	p := launch(t, program, dataDir, options...)
+	p.awaitReady()
+	return p
+}
+
+// withFlags adds flags of serve.
+func withFlags(flags ...string) func(*exec.Cmd) {
+	return func(cmd *exec.Cmd) { cmd.Args = append(cmd.Args, flags...) }
+}
+
+// awaitReady waits until the server says that it is ready.
+func (p *process) awaitReady() {
+	p.t.Helper()
+	p.await("ready", readyWithin, func() bool {
+		var err error
+		if p.address, err = readServerFile(p.dataDir); err != nil {
+			return false
+		}
+		state, err := p.client("").Ready(p.t.Context())
+		return err == nil && state.Ready
+	})
+}
+
+// await polls a condition and fails if the server ends before it holds.
+func (p *process) await(what string, within time.Duration, holds func() bool) {
+	p.t.Helper()
+	deadline := time.After(within)
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-p.exited:
+			p.t.Fatalf("the server ended before it was %s: %v\n%s", what, p.state, p.tail())
+		case <-deadline:
+			p.t.Fatalf("the server was not %s within %v\n%s", what, within, p.tail())
+		case <-tick.C:
+		}
+	}
+}
+
+// kill ends the process as kill -9 does, and waits until it is gone.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // it may have ended by itself
+	<-p.exited
+}
+
+// stop ends the process as an operator does, and fails unless it ends well.
+func (p *process) stop() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.t.Fatalf("stop the server: %v\n%s", err, p.tail())
+	}
+	select {
+	case <-p.exited:
+	case <-time.After(stopWithin):
+		p.t.Fatalf("the server did not stop within %v\n%s", stopWithin, p.tail())
+	}
+	if p.state != nil {
+		p.t.Fatalf("the server stopped with %v\n%s", p.state, p.tail())
+	}
+}
+
+// tail returns the end of what the server wrote.
+func (p *process) tail() string {
+	const lines = 30
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	all := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
+	return string(bytes.Join(all[max(0, len(all)-lines):], []byte("\n")))
+}
+
+// operator returns the operator's token.
+func (p *process) operator() string {
+	p.t.Helper()
+	token, err := os.ReadFile(filepath.Join(p.dataDir, operatorTokenFile))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return strings.TrimSpace(string(token))
+}
+
+// client returns a client of the server that sends everything once.
+func (p *process) client(token string) *client.Client { return p.clientOver(token, nil) }
+
+// clientOver is client with a transport of the caller's; nil for the default one.
+func (p *process) clientOver(token string, over http.RoundTripper) *client.Client {
+	p.t.Helper()
+	cfg := client.Config{BaseURL: p.address.URL, Retry: client.Retry{Attempts: 1}, HTTPClient: &http.Client{Transport: over}}
+	if token != "" {
+		cfg.Token = client.StaticToken(token)
+	}
+	c, err := client.New(cfg)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return c
+}
+
+// newTransport returns a transport for many clients at once. It shares nothing
+// with other tests, and its connections end with this one.
+func newTransport(t *testing.T, clients int) *http.Transport {
+	transport := &http.Transport{MaxIdleConns: clients, MaxIdleConnsPerHost: clients}
+	t.Cleanup(transport.CloseIdleConnections)
+	return transport
+}
+
+// call makes one HTTP request as it is given, and returns the answer's header and
+// body whatever the status.
+func (p *process) call(ctx context.Context, request *http.Request) (*http.Response, []byte) {
+	p.t.Helper()
+	resp, err := http.DefaultClient.Do(request.WithContext(ctx))
+	if err != nil {
+		p.t.Fatalf("%s %s: %v\n%s", request.Method, request.URL.Path, err, p.tail())
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var body bytes.Buffer
+	if _, err := body.ReadFrom(resp.Body); err != nil {
+		p.t.Fatalf("%s %s: %v", request.Method, request.URL.Path, err)
+	}
+	return resp, body.Bytes()
+}
+
+// mustJSON marshals what cannot fail to.
+func mustJSON(t *testing.T, v any) []byte {
+	t.Helper()
+	out, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}

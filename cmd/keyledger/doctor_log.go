@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/eventstore"
+	"github.com/keyledger/keyledger/eventstore/embedded"
+	"github.com/keyledger/keyledger/projections/sqlite"
+)
+
+// log looks at the stream itself where no server stands between: in a cluster
+// that was named, or in a data dir that nobody has open.
+func (x *examination) log(ctx context.Context) {
+	switch {
+	case x.cmd.NATSURL != "":
+		cfg, err := x.cmd.connectConfig()
+		if err != nil {
+			f := explain(err)
+			x.fail("nats", f.do, "%s", f.what)
+			return
+		}
+		conn, err := eventstore.Connect(ctx, cfg)
+		if err != nil {
+			x.fail("nats", "check --nats-url and the credentials", "%s", firstLine(err))
+			return
+		}
+		defer conn.Close()
+		x.ok("nats", "connected to %s", conn.ConnectedUrlRedacted())
+		x.stream(ctx, conn, x.cmd.NATSReplicas)
+	case x.cmd.Server == "" && !x.running:
+		x.closedLog(ctx)
+	}
+}
+
+// closedLog opens the embedded log of a data dir as a server would, without
+// letting anybody in. The lock is held meanwhile, so that no server starts.
+func (x *examination) closedLog(ctx context.Context) {
+	dir := x.cmd.DataDir
+	if _, err := os.Stat(filepath.Join(dir, jetstreamDir)); err != nil {
+		return // never used
+	}
+	unlock, err := lockDataDir(dir)
+	if err != nil {
+		return // a server has come, or dataDir has said why not
+	}
+	defer unlock()
+	server, err := embedded.Start(ctx, embedded.Config{DataDir: dir})
+	if err != nil {
+		x.fail("log", "", "%s", firstLine(err))
+		return
+	}
+	defer func() { _ = server.Shutdown(context.WithoutCancel(ctx)) }()
+	conn, err := server.Connect(ctx)
+	if err != nil {
+		x.fail("log", "", "%s", firstLine(err))
+		return
+	}
+	defer conn.Close()
+	x.stream(ctx, conn, 1)
+}
+
+// stream looks at the stream. It is asked for before it is opened, because
+// opening would create it.
+func (x *examination) stream(ctx context.Context, conn *nats.Conn, replicas int) {
+	js, err := jetstream.New(conn)
+	if err == nil {
+		_, err = js.Stream(ctx, eventstore.StreamName)
+	}
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		x.warn("stream", "start a server: it creates the stream", "there is no stream %s", eventstore.StreamName)
+		return
+	case err != nil:
+		x.fail("stream", "check that JetStream is enabled, has a leader, and that the credentials may use it", "%s", firstLine(err))
+		return
+	}
+	log, err := eventstore.Open(ctx, eventstore.Config{Conn: conn, Replicas: replicas})
+	if err != nil {
+		x.fail("stream", "", "%s", firstLine(err))
+		return
+	}
+	head, err := log.Head(ctx)
+	if err != nil {
+		x.fail("stream", "", "%s", firstLine(err))
+		return
+	}
+	x.ok("stream", "configured as it must be, %d events", head)
+	x.tables(ctx, log, head)
+	if x.keyring {
+		x.loggedPeppers(ctx, log)
+	}
+}
+
+// tables compares the key table's checkpoint with the log.
+func (x *examination) tables(ctx context.Context, log *eventstore.Log, head uint64) {
+	path := filepath.Join(x.cmd.DataDir, keyTableFile)
+	if _, err := os.Stat(path); err != nil || x.running {
+		return // built at the next start, or a server's
+	}
+	store, err := sqlite.Open(ctx, sqlite.Config{Path: path})
+	if err != nil {
+		x.fail("tables", "", "%s", firstLine(err))
+		return
+	}
+	defer func() { _ = store.Close() }()
+	at, err := store.Checkpoint(ctx)
+	if err != nil {
+		x.fail("tables", "", "%s", firstLine(err))
+		return
+	}
+	if at.Seq == 0 {
+		x.ok("tables", "empty; the next start builds them")
+		return
+	}
+	event, err := log.At(ctx, at.Seq)
+	switch {
+	case errors.Is(err, eventstore.ErrNoEvent) || err == nil && event.ID != at.EventID:
+		x.fail("tables", "restore the log that belongs to the tables, or remove "+path+" to build them from this log",
+			"history was replaced: the tables hold an event at seq %d that the log does not", at.Seq)
+	case err != nil:
+		x.fail("tables", "", "%s", firstLine(err))
+	default:
+		x.ok("tables", "at seq %d of %d", at.Seq, head)
+	}
+}
+
+func (x *examination) loggedPeppers(ctx context.Context, log *eventstore.Log) {
+	used := map[string]uint64{}
+	filter := eventstore.Filter{Types: []domain.EventType{domain.TypeKeyCreated, domain.TypeKeyImported}}
+	for event, err := range log.Replay(ctx, filter) {
+		if err != nil {
+			x.fail("events", "", "%s", firstLine(err))
+			return
+		}
+		if id := pepperOf(event.Raw); used[id] == 0 {
+			used[id] = event.Seq
+		}
+	}
+	x.comparePeppers(used)
+}
+
+// creations are the types of the events that name a pepper.
+func creations() []string {
+	return []string{string(domain.TypeKeyCreated), string(domain.TypeKeyImported)}
+}
+
+func pepperOf(event []byte) string {
+	var stored struct {
+		Data struct {
+			PepperID string `json:"pepper_id"`
+		} `json:"data"`
+	}
+	if json.Unmarshal(event, &stored) != nil {
+		return ""
+	}
+	return stored.Data.PepperID
+}

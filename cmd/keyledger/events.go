@@ -1,0 +1,123 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/keyledger/keyledger/client"
+)
+
+type eventsCommand struct {
+	Replay eventsReplay `cmd:"" help:"Print the history up to now."`
+	Follow eventsFollow `cmd:"" help:"Print the history and go on with what happens, until Ctrl-C."`
+}
+
+// eventFilter holds the flags that select events.
+type eventFilter struct {
+	Account  string   `placeholder:"ID" help:"Of this account only."`
+	Key      string   `placeholder:"ID" help:"Of this key only."`
+	Type     []string `placeholder:"TYPE" help:"Of these types only, separated by commas, for example keyledger.key.revoked.v1."`
+	FromSeq  uint64   `placeholder:"SEQ" help:"From this seq on."`
+	FromTime string   `placeholder:"TIME" help:"From this time on: RFC 3339, a date, or how long ago, for example 24h."`
+}
+
+func (f eventFilter) query(now time.Time) (client.EventQuery, error) {
+	from, err := parseFrom(f.FromTime, now)
+	return client.EventQuery{
+		Account: f.Account, KeyID: f.Key, Types: f.Type, FromSeq: f.FromSeq, FromTime: from,
+	}, err
+}
+
+func parseFrom(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if ago, err := time.ParseDuration(text); err == nil {
+		return now.Add(-ago), nil
+	}
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, usagef("use 2006-01-02T15:04:05Z, 2006-01-02, or how long ago: 24h", "--from-time %q is not a time", text)
+}
+
+type eventsReplay struct {
+	eventFilter
+	connection
+}
+
+func (eventsReplay) Help() string {
+	return `With --output json every event is one line (NDJSON), {"seq":…,"subject":…,"event":…}, where event holds the bytes as they are stored.
+
+Examples:
+
+    keyledger events replay
+    keyledger events replay --key key_4fJq0Zr8kLw2TnXb
+    keyledger events replay --type keyledger.key.revoked.v1 --from-time 24h --output json > revoked.ndjson`
+}
+
+func (c eventsReplay) Run(a *app) error {
+	cl, err := c.client(a)
+	if err != nil {
+		return err
+	}
+	query, err := c.query(a.now())
+	if err != nil {
+		return err
+	}
+	out := a.eventPrinter(c.outputFlag)
+	for event, err := range cl.Events(a.ctx, query) {
+		if err != nil {
+			return errors.Join(err, out.done())
+		}
+		if err := out.print(event); err != nil {
+			return err
+		}
+	}
+	return out.done()
+}
+
+type eventsFollow struct {
+	FromNow bool `xor:"from" help:"Only what happens from now on."`
+	eventFilter
+	connection
+}
+
+func (eventsFollow) Help() string {
+	return `A broken connection is made anew and goes on behind the last event that was printed.
+
+Examples:
+
+    keyledger events follow
+    keyledger events follow --from-now --type keyledger.key.revoked.v1 --output json`
+}
+
+func (c eventsFollow) Run(a *app) error {
+	cl, err := c.client(a)
+	if err != nil {
+		return err
+	}
+	query, err := c.query(a.now())
+	if err != nil {
+		return err
+	}
+	if c.FromNow {
+		query.FromTime = a.now()
+	}
+	out := a.eventPrinter(c.outputFlag)
+	for event, err := range cl.Follow(a.ctx, query) {
+		if err != nil {
+			return err
+		}
+		if err := out.print(event); err != nil {
+			return err
+		}
+		if err := out.flush(); err != nil {
+			return fmt.Errorf("print events: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyledger/keyledger/client"
+)
+
+// printNewKey shows a key that was just made. The token goes to standard output
+// alone, so that it can be piped to where it is kept without passing by anything
+// else; the words around it go to standard error.
+func (a *app) printNewKey(o outputFlag, done string, out client.Outcome) error {
+	if a.machine(o) {
+		return a.printJSON(out)
+	}
+	a.errorf("%s %s (%s), seq %d.\n", clean(done), clean(out.Key.ID), clean(out.Key.Name), out.Seq)
+	switch {
+	case out.Token != "":
+		a.printf("%s\n", out.Token)
+		a.errorf("Copy the key immediately: it won't be shown again.\n")
+	case out.Replayed:
+		a.errorf("This command had been done before. The key was shown then and cannot be shown again.\n")
+	default:
+		a.errorf("The key is the one whose SHA-256 you gave.\n")
+	}
+	return nil
+}
+
+// printKeys lists keys with the columns of the product's page.
+func (a *app) printKeys(o outputFlag, keys iter.Seq2[client.Key, error]) error {
+	list := []client.Key{}
+	for key, err := range keys {
+		if err != nil {
+			return err
+		}
+		list = append(list, key)
+	}
+	if a.machine(o) {
+		return a.printJSON(struct {
+			Keys []client.Key `json:"keys"`
+		}{list})
+	}
+	if len(list) == 0 {
+		a.errorf("No keys.\n")
+		return nil
+	}
+	t := newTable(a.stdout)
+	t.row("NAME", "ENVIRONMENT", "CREATED (UTC)", "LAST USED (UTC)", "SCOPES", "STATUS", "ID")
+	for _, k := range list {
+		lastUsed := "-"
+		if k.LastUsedAt != nil {
+			lastUsed = minute(*k.LastUsedAt)
+		}
+		environment := k.Environment
+		if environment == "" {
+			environment = "-"
+		}
+		t.row(k.Name, environment, minute(k.CreatedAt), lastUsed, shortScopes(k), k.Status+remark(k), k.ID)
+	}
+	return t.flush()
+}
+
+// remark says what the status alone does not.
+func remark(k client.Key) string {
+	switch {
+	case k.Status != "active":
+		return ""
+	case k.ReplacedBy != "" && k.EndsAt != nil:
+		return ", rotated, ends " + minute(*k.EndsAt)
+	case k.Expiring && k.ExpiresAt != nil:
+		return ", expires " + minute(*k.ExpiresAt)
+	default:
+		return ""
+	}
+}
+
+const shownScopes = 3
+
+func shortScopes(k client.Key) string {
+	if k.FullAccess {
+		return "full access"
+	}
+	if len(k.Scopes) <= shownScopes {
+		return strings.Join(k.Scopes, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(k.Scopes[:shownScopes-1], ", "), len(k.Scopes)-shownScopes+1)
+}
+
+// printKey shows all there is to know about one key.
+func (a *app) printKey(o outputFlag, k client.Key) error {
+	if a.machine(o) {
+		return a.printJSON(k)
+	}
+	scopes := strings.Join(k.Scopes, ", ")
+	if k.FullAccess {
+		scopes = "full access"
+	}
+	t := newTable(a.stdout)
+	t.pair("id", k.ID)
+	t.pair("name", k.Name)
+	t.pair("description", k.Description)
+	t.pair("account", k.Account)
+	t.pair("environment", k.Environment)
+	t.pair("type", k.KeyType)
+	t.pair("token", k.Display)
+	t.pair("status", k.Status+remark(k))
+	t.pair("scopes", scopes)
+	if k.Grants != nil {
+		t.pair("may grant", strings.Join(k.Grants.Scopes, ", ")+" in "+strings.Join(k.Grants.Environments, ", "))
+	}
+	t.pair("allowed ips", strings.Join(k.AllowedIPs, ", "))
+	for _, name := range slices.Sorted(maps.Keys(k.Metadata)) {
+		t.pair("metadata", name+"="+k.Metadata[name])
+	}
+	t.pair("expires", instant(k.ExpiresAt, "never"))
+	t.pair("created", k.CreatedAt.UTC().Format(time.RFC3339)+" by "+k.CreatedBy)
+	t.pair("updated", instant(k.UpdatedAt, ""))
+	t.pair("last used", instant(k.LastUsedAt, "not known"))
+	t.pair("revoked", instant(k.RevokedAt, ""))
+	t.pair("reason", k.RevokeReason)
+	t.pair("rotated from", k.RotatedFrom)
+	t.pair("replaced by", k.ReplacedBy)
+	t.pair("ends", instant(k.EndsAt, ""))
+	t.pair("seq", fmt.Sprint(k.Seq))
+	return t.flush()
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/eventstore/embedded"
+)
+
+// welcome makes sure that the operator exists, waits until the node answers from
+// the whole history, says where it is, and calls ready.
+func (n *node) welcome(ctx context.Context, ready func()) error {
+	if err := n.ensureOperator(ctx); err != nil {
+		return ignoreEnd(ctx, err)
+	}
+	head, err := n.log.Head(ctx)
+	if err != nil {
+		return ignoreEnd(ctx, err)
+	}
+	if err := n.verifier.WaitFor(ctx, head); err != nil {
+		return ignoreEnd(ctx, err)
+	}
+	if err := n.tables.WaitFor(ctx, head); err != nil {
+		return ignoreEnd(ctx, err)
+	}
+	if err := writeServerFile(n.DataDir, n.address); err != nil {
+		return failf("see that the disk is not full and the data dir is this user's", "%w", err)
+	}
+	n.onClose(func(context.Context) error { return removeServerFile(n.DataDir) })
+	ready()
+	<-ctx.Done()
+	return nil
+}
+
+// ignoreEnd drops what failed because the node is being stopped, or because a
+// feed has stopped, which reports itself.
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+func (n *node) verifierReady(context.Context) error {
+	if !n.verifier.Ready() {
+		return fmt.Errorf("the history is being read; at seq %d", n.verifier.AsOf())
+	}
+	return nil
+}
+
+func (n *node) tablesReady(context.Context) error {
+	status := n.tables.Status()
+	switch {
+	case status.Err != nil:
+		return fmt.Errorf("the tables stand still at seq %d: %w", status.Seq, status.Err)
+	case !status.CaughtUp:
+		return fmt.Errorf("the tables are being built; at seq %d of %d", status.Seq, status.Head)
+	default:
+		return nil
+	}
+}
+
+// auditor decides who may read the embedded log with a NATS client: the bearer of
+// a management key of the instance that may read the audit log. The user name is
+// the key's id and the password its token. An account's auditor would see every
+// account here, and goes through the HTTP API.
+func (n *node) auditor(user, password string) (embedded.Permissions, bool) {
+	authority, result := n.verifier.Authenticate(password)
+	ok := result.Valid() && string(result.KeyID) == user &&
+		authority.Instance() && authority.May(domain.ScopeAuditRead) == nil
+	if !ok {
+		return embedded.Permissions{}, false
+	}
+	return embedded.Auditor(user), true
+}
+
+// explainNode finds the words for what keeps a node from starting or going on. Of
+// several causes it tells the first: the others mostly follow from it.
+func explainNode(err error) error {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			if e != nil {
+				return explainNode(e)
+			}
+		}
+	}
+	if _, ok := errors.AsType[*failure](err); ok {
+		return err
+	}
+	if e, ok := errors.AsType[*domain.Error](err); ok {
+		return &failure{what: err.Error(), do: e.Fix, err: err}
+	}
+	return err
+}
