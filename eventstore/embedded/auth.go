@@ -18,6 +18,13 @@ type Permissions struct {
 
 // Auditor returns the permissions to read the whole event log, and to do nothing
 // else. The client must use the inbox prefix [InboxPrefix] (user).
+//
+// Reading through a consumer takes the right to create one, and NATS cannot say
+// of which sort: a reader can have the server deliver copies of events, as they
+// are, to a subject that it may not publish to itself (not into the log, nor to
+// the JetStream API; a test holds that). So whoever takes orders from a subject
+// must not take the subject alone for proof of who sent them. Names of consumers
+// are not listed, which keeps a reader from deleting those of others.
 func Auditor(user string) Permissions {
 	const stream = eventstore.StreamName
 	return Permissions{
@@ -29,8 +36,6 @@ func Auditor(user string) Permissions {
 			"$JS.API.STREAM.MSG.GET." + stream,
 			"$JS.API.DIRECT.GET." + stream,
 			"$JS.API.DIRECT.GET." + stream + ".>",
-			"$JS.API.CONSUMER.NAMES." + stream,
-			"$JS.API.CONSUMER.LIST." + stream,
 			"$JS.API.CONSUMER.CREATE." + stream,
 			"$JS.API.CONSUMER.CREATE." + stream + ".>",
 			"$JS.API.CONSUMER.INFO." + stream + ".>",

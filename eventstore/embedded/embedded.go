@@ -37,7 +37,7 @@ const (
 )
 
 const (
-	startTimeout = 30 * time.Second
+	startTimeout = 10 * time.Second
 	nodeUser     = "_node"
 )
 
@@ -89,6 +89,9 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	opts, err := s.options(cfg)
 	if err != nil {
+		return nil, fmt.Errorf("start the embedded NATS server: %w", err)
+	}
+	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("start the embedded NATS server: %w", err)
 	}
 	if s.unlock, err = lockDir(cfg.DataDir); err != nil {
@@ -161,24 +164,20 @@ func (s *Server) run(ctx context.Context, opts *server.Options) error {
 	s.nats = ns
 	logger := &serverLogger{logger: s.logger, fatal: make(chan error, 1)}
 	ns.SetLoggerV2(logger, false, false, false)
-	ready := make(chan bool, 1)
-	go func() {
-		ns.Start()
-		ready <- ns.ReadyForConnections(startTimeout)
-	}()
+	ns.Start() // returns once the streams are recovered and the listener is there
 	select {
 	case err = <-logger.fatal:
-	case ok := <-ready:
+	default:
 		switch {
-		case !ok:
+		case ctx.Err() != nil:
+			err = ctx.Err()
+		case !ns.ReadyForConnections(startTimeout):
 			err = fmt.Errorf("not ready within %v", startTimeout)
 		case !ns.JetStreamEnabled():
 			err = errors.New("its storage could not be opened; see the log")
 		default:
 			return nil
 		}
-	case <-ctx.Done():
-		err = ctx.Err()
 	}
 	ns.Shutdown()
 	ns.WaitForShutdown()

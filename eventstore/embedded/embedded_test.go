@@ -1,0 +1,151 @@
+package embedded_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/keyledger/keyledger/eventstore"
+	"github.com/keyledger/keyledger/eventstore/embedded"
+	"github.com/keyledger/keyledger/eventstore/eventstoretest"
+)
+
+// What was acknowledged is there after a restart, and a restart frees the data dir.
+func TestRestart(t *testing.T) {
+	dir := t.TempDir()
+	for run := range 3 {
+		s, err := embedded.Start(t.Context(), embedded.Config{DataDir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		nc, err := s.Connect(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		log := eventstoretest.MustOpen(t, eventstore.Config{Conn: nc})
+		head, err := log.Head(t.Context())
+		if err != nil || head != uint64(run) {
+			t.Fatalf("run %d: head %d, %v", run, head, err)
+		}
+		eventstoretest.MustAppend(t, log, eventstoretest.Meta("c"), eventstoretest.Created("acct_1", run))
+		nc.Close()
+		for range 2 { // the second call finds it stopped
+			if err := s.Shutdown(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "jetstream")); err != nil {
+		t.Errorf("%v has no streams: %v", info.Name(), err)
+	}
+}
+
+func TestShutdownObeysItsContext(t *testing.T) {
+	s := eventstoretest.MustServer(t, embedded.Config{Sync: embedded.SyncLazy})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	// Either it was quicker than the look at the context, or it says so.
+	if err := s.Shutdown(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestStartFails(t *testing.T) {
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = busy.Close() }()
+	held := t.TempDir()
+	eventstoretest.MustServer(t, embedded.Config{DataDir: held, Sync: embedded.SyncLazy})
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, c := range []struct {
+		name string
+		ctx  context.Context
+		cfg  embedded.Config
+		want string
+	}{
+		{"port in use", t.Context(), embedded.Config{DataDir: t.TempDir(), Listen: busy.Addr().String()}, "is in use by another program"},
+		{"data dir held", t.Context(), embedded.Config{DataDir: held}, "is in use by another process"},
+		{"data dir is a file", t.Context(), embedded.Config{DataDir: file}, "not a directory"},
+		{"no data dir", t.Context(), embedded.Config{}, "no data dir"},
+		{"no such sync mode", t.Context(), embedded.Config{DataDir: t.TempDir(), Sync: "sometimes"}, "unknown sync mode"},
+		{"no port", t.Context(), embedded.Config{DataDir: t.TempDir(), Listen: "127.0.0.1"}, "missing port"},
+		{"port of no number", t.Context(), embedded.Config{DataDir: t.TempDir(), Listen: "127.0.0.1:nats"}, "not a number"},
+		{"context", cancelled, embedded.Config{DataDir: t.TempDir()}, "context canceled"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, err := embedded.Start(c.ctx, c.cfg)
+			if err == nil {
+				_ = s.Shutdown(t.Context())
+				t.Fatal("started")
+			}
+			if !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %q, want %q on one line", err, c.want)
+			}
+		})
+	}
+}
+
+// Whoever trades safety for speed is told so; the server's own lines go where
+// ours go, and none holds a credential.
+func TestLogs(t *testing.T) {
+	for sync, warned := range map[embedded.Sync]bool{embedded.SyncAlways: false, "": false, embedded.SyncSecond: true, embedded.SyncLazy: true} {
+		t.Run(string(sync), func(t *testing.T) {
+			var out lockedBuffer
+			s := eventstoretest.MustServer(t, embedded.Config{
+				Sync: sync, Listen: "127.0.0.1:0",
+				Logger: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})),
+			})
+			site := site{server: s}
+			if _, err := site.connect(auditor, password); err == nil {
+				t.Fatal("connected")
+			}
+			if got := strings.Contains(out.String(), "a power failure can lose"); got != warned {
+				t.Errorf("warned: %v", got)
+			}
+			if !strings.Contains(out.String(), "nats server") {
+				t.Error("the server's lines are missing")
+			}
+			if strings.Contains(out.String(), password) {
+				t.Error("the log holds a password")
+			}
+		})
+	}
+}
+
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
