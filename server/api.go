@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"reflect"
@@ -46,9 +45,9 @@ func marshalJSON(w io.Writer, v any) error {
 // ownProblemsOnly keeps huma's own errors from leaving: they quote what was sent.
 // Everything that could lead to one is refused before huma sees it, so that one
 // that turns up here is a bug, and becomes a 500.
-func ownProblemsOnly(_ huma.Context, _ string, v any) (any, error) {
+func ownProblemsOnly(ctx huma.Context, _ string, v any) (any, error) {
 	if e, ok := v.(*huma.ErrorModel); ok {
-		return nil, fmt.Errorf("huma refused a request that the guard had accepted: %s", e.Detail)
+		panic(bug("huma refused what the guard had accepted: " + ctx.Operation().OperationID + ": " + e.Detail))
 	}
 	return v, nil
 }
@@ -63,7 +62,7 @@ const metaEndpoint = "endpoint"
 func (a adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
 	e, ok := op.Metadata[metaEndpoint].(*endpoint)
 	if !ok {
-		panic("server: an operation was registered without its endpoint")
+		panic(bug("an operation was registered without its endpoint"))
 	}
 	a.s.mount(e, func(x *exchange, r *http.Request) {
 		r, cancel := a.s.withTimeout(x, r)
@@ -93,6 +92,7 @@ func checkBody(x *exchange, r *http.Request, e *endpoint) error {
 			return err
 		}
 	}
+	r.Header["Content-Type"] = contentJSON // in the one spelling that huma knows
 	r.Body = io.NopCloser(bytes.NewReader(data))
 	return nil
 }

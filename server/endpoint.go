@@ -72,7 +72,7 @@ func (s *Server) mount(e *endpoint, h handlerFunc) {
 	s.mux.HandleFunc(e.Method+" "+e.Path, func(w http.ResponseWriter, r *http.Request) {
 		x, ok := w.(*exchange)
 		if !ok {
-			panic("server: the mux was called around ServeHTTP")
+			panic(bug("the mux was called around ServeHTTP"))
 		}
 		x.endpoint = e
 		if err := s.admit(x, r, e); err != nil {
@@ -104,7 +104,7 @@ func (s *Server) refuser(err error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		x, ok := w.(*exchange)
 		if !ok {
-			panic("server: the mux was called around ServeHTTP")
+			panic(bug("the mux was called around ServeHTTP"))
 		}
 		s.refuse(x, r, err)
 	}

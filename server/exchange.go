@@ -60,7 +60,7 @@ type exchangeKey struct{}
 func exchangeOf(ctx context.Context) *exchange {
 	x, ok := ctx.Value(exchangeKey{}).(*exchange)
 	if !ok {
-		panic("server: a handler was called outside of an exchange")
+		panic(bug("a handler was called outside of an exchange"))
 	}
 	return x
 }

@@ -88,6 +88,9 @@ func checkPath(r *http.Request) error {
 	}
 }
 
+// bug is the value of panics of our own. It holds no text of a caller's.
+type bug string
+
 // recovered turns a panic into a 500, and says whether the connection must be cut
 // because the answer had begun.
 func (s *Server) recovered(x *exchange, r *http.Request, p any) (abort bool) {
@@ -97,11 +100,14 @@ func (s *Server) recovered(x *exchange, r *http.Request, p any) (abort bool) {
 	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		return true
 	}
-	// The value may hold anything, a credential included; only the runtime's own
-	// messages are known not to.
+	// The value may hold anything, a credential included; only the runtime's
+	// messages and our own are known not to.
 	what := fmt.Sprintf("%T", p)
-	if err, ok := p.(runtime.Error); ok {
-		what = err.Error()
+	switch p := p.(type) {
+	case runtime.Error:
+		what = p.Error()
+	case bug:
+		what = string(p)
 	}
 	s.logger.ErrorContext(r.Context(), "panic", slog.String("request_id", x.requestID),
 		slog.String("panic", what), slog.String("stack", string(debug.Stack())))
