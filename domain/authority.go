@@ -75,7 +75,7 @@ func (a Authority) CheckSpec(spec KeySpec) error {
 	if spec.Type == KeyTypeManagement {
 		return a.checkManagement(spec)
 	}
-	if !slices.Contains(a.Grants.Environments, spec.Environment) {
+	if spec.Environment.Valid() && !slices.Contains(a.Grants.Environments, spec.Environment) { // an invalid one is refused by Decide, as invalid
 		return a.beyond("/environment", "an environment outside the grants")
 	}
 	return a.checkGranted(spec.Scopes)
@@ -103,7 +103,7 @@ func (a Authority) checkManagement(spec KeySpec) error {
 		return nil
 	}
 	for _, env := range spec.Grants.Environments {
-		if !slices.Contains(a.Grants.Environments, env) {
+		if env.Valid() && !slices.Contains(a.Grants.Environments, env) {
 			return a.beyond("/grants/environments", "an environment outside the caller's grants: "+string(env))
 		}
 	}
