@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -211,7 +212,7 @@ func scopeToWrite(t domain.KeyType) domain.Scope {
 
 // keyOutcome folds history and what was appended to the same key after it.
 func keyOutcome(history, appended []eventstore.Event) Outcome {
-	events := append(history[:len(history):len(history)], appended...)
+	events := append(slices.Clip(history), appended...)
 	outcome := Outcome{Key: fold(events)}
 	if len(events) > 0 {
 		outcome.Seq = events[len(events)-1].Seq

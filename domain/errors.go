@@ -110,7 +110,7 @@ const (
 	CodeKeyExpired          = "key_expired"
 	CodeKeyRotated          = "key_rotated"
 	CodeKeyExists           = "key_exists"
-	CodeTokenInUse          = "token_in_use" //nolint:gosec // a code, not a credential
+	CodeTokenInUse          = "token_in_use"
 	CodeCeiling             = "ceiling_exceeded"
 	CodeMissingScope        = "insufficient_scope"
 	CodeVersionMismatch     = "version_mismatch"

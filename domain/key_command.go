@@ -23,15 +23,21 @@ const (
 )
 
 // KeyCommand is a request to change a key. The set is closed.
+//
+//sumtype:decl
 type KeyCommand interface {
 	// Command returns the command's name.
 	Command() CommandName
-	isKeyCommand()
+	// makesKey reports whether the command asks for a key that does not exist yet.
+	makesKey() bool
 }
 
 type keyCommand struct{}
 
-func (keyCommand) isKeyCommand() {}
+func (keyCommand) makesKey() bool { return false }
+
+func (CreateKey) makesKey() bool { return true }
+func (ImportKey) makesKey() bool { return true }
 
 // CreateKey asks for a new key. Scopes must have been resolved against a
 // [Catalogue]; the mac stands for a token that the log never sees.

@@ -18,16 +18,17 @@ const (
 // nothing, or an [Error] that refuses it. All rules about a single key are here and
 // in what it calls. now must be UTC; it becomes the time of the events.
 func Decide(k Key, c KeyCommand, now time.Time) ([]KeyEvent, error) {
-	switch c := c.(type) {
-	case CreateKey:
-		return decideNew(k, c.KeySpec, now, KeyCreated{KeySpec: c.KeySpec, CreatedBy: c.Actor, CreatedAt: now})
-	case ImportKey:
-		return decideNew(k, c.KeySpec, now, KeyImported{KeySpec: c.KeySpec, CreatedBy: c.Actor, ImportedAt: now})
-	}
-	if !k.Exists() {
+	switch {
+	case c.makesKey() && k.Exists():
+		return nil, NewError(KindConflict, CodeKeyExists, "a key with this id exists already", "send the command again with another idempotency key")
+	case !c.makesKey() && !k.Exists():
 		return nil, KeyNotFound()
 	}
 	switch c := c.(type) {
+	case CreateKey:
+		return decideNew(c.KeySpec, now, KeyCreated{KeySpec: c.KeySpec, CreatedBy: c.Actor, CreatedAt: now})
+	case ImportKey:
+		return decideNew(c.KeySpec, now, KeyImported{KeySpec: c.KeySpec, CreatedBy: c.Actor, ImportedAt: now})
 	case UpdateKey:
 		return decideUpdate(k, c, now)
 	case RotateKey:
@@ -62,10 +63,7 @@ func KeyNotFound() error {
 	return NewError(KindNotFound, CodeKeyNotFound, "there is no such key", "check the id; keys of other accounts are not shown")
 }
 
-func decideNew(k Key, spec KeySpec, now time.Time, e KeyEvent) ([]KeyEvent, error) {
-	if k.Exists() {
-		return nil, NewError(KindConflict, CodeKeyExists, "a key with this id exists already", "send the command again with another idempotency key")
-	}
+func decideNew(spec KeySpec, now time.Time, e KeyEvent) ([]KeyEvent, error) {
 	if err := checkSpec(spec, now); err != nil {
 		return nil, err
 	}

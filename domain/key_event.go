@@ -22,6 +22,8 @@ const (
 )
 
 // Event is a fact of the log. The set is closed.
+//
+//sumtype:decl
 type Event interface {
 	// Type returns the stored name.
 	Type() EventType
@@ -29,6 +31,8 @@ type Event interface {
 }
 
 // KeyEvent is an event of a key.
+//
+//sumtype:decl
 type KeyEvent interface {
 	Event
 	isKeyEvent()

@@ -31,7 +31,8 @@ func created(change ...func(*KeySpec)) KeyEvent {
 	return KeyCreated{KeySpec: spec(change...), CreatedBy: "key_admin", CreatedAt: noon.Add(-time.Hour)}
 }
 
-func ptr[T any](v T) *T { return &v }
+//go:fix inline
+func ptr[T any](v T) *T { return new(v) }
 
 func fold(events []KeyEvent) Key {
 	var k Key
@@ -71,20 +72,20 @@ func TestDecide(t *testing.T) {
 		"create already expired":    {nil, CreateKey{KeySpec: spec(expiring(noon))}, nil, CodeExpiryInPast},
 		"import":                    {nil, ImportKey{KeySpec: spec(), Actor: "key_admin"}, events{KeyImported{KeySpec: spec(), CreatedBy: "key_admin", ImportedAt: noon}}, ""},
 		"import an existing key":    {events{created()}, ImportKey{KeySpec: spec()}, nil, CodeKeyExists},
-		"update nothing that is":    {nil, UpdateKey{Name: ptr("x")}, nil, CodeKeyNotFound},
-		"update the name":           {events{created()}, UpdateKey{Name: ptr("POS")}, events{KeyUpdated{Name: ptr("POS"), UpdatedAt: noon}}, ""},
-		"update to the same":        {events{created()}, UpdateKey{Name: ptr("Production Server"), Scopes: &Scopes{"invoices:read"}, Expiry: &Expiry{}}, nil, ""},
-		"update only what differs":  {events{created()}, UpdateKey{Name: ptr("Production Server"), Description: ptr("x")}, events{KeyUpdated{Description: ptr("x"), UpdatedAt: noon}}, ""},
+		"update nothing that is":    {nil, UpdateKey{Name: new("x")}, nil, CodeKeyNotFound},
+		"update the name":           {events{created()}, UpdateKey{Name: new("POS")}, events{KeyUpdated{Name: new("POS"), UpdatedAt: noon}}, ""},
+		"update to the same":        {events{created()}, UpdateKey{Name: new("Production Server"), Scopes: &Scopes{"invoices:read"}, Expiry: &Expiry{}}, nil, ""},
+		"update only what differs":  {events{created()}, UpdateKey{Name: new("Production Server"), Description: new("x")}, events{KeyUpdated{Description: new("x"), UpdatedAt: noon}}, ""},
 		"update metadata":           {events{created()}, UpdateKey{Metadata: &map[string]string{"team": "billing"}}, events{KeyUpdated{Metadata: &map[string]string{"team": "billing"}, UpdatedAt: noon}}, ""},
 		"update allowed ips":        {events{created()}, UpdateKey{AllowedIPs: &[]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, events{KeyUpdated{AllowedIPs: &[]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, UpdatedAt: noon}}, ""},
 		"set an expiry":             {events{created()}, UpdateKey{Expiry: &Expiry{At: nextYear}}, events{KeyUpdated{Expiry: &Expiry{At: nextYear}, UpdatedAt: noon}}, ""},
 		"clear an expiry":           {events{created(expiring(nextYear))}, UpdateKey{Expiry: &Expiry{}}, events{KeyUpdated{Expiry: &Expiry{}, UpdatedAt: noon}}, ""},
 		"set a past expiry":         {events{created()}, UpdateKey{Expiry: &Expiry{At: noon}}, nil, CodeExpiryInPast},
 		"update to no scopes":       {events{created()}, UpdateKey{Scopes: &Scopes{}}, nil, CodeValidation},
-		"update a revoked key":      {events{created(), revoked}, UpdateKey{Name: ptr("x")}, nil, CodeKeyRevoked},
+		"update a revoked key":      {events{created(), revoked}, UpdateKey{Name: new("x")}, nil, CodeKeyRevoked},
 		"prolong an expired key":    {events{created(expiring(noon))}, UpdateKey{Expiry: &Expiry{At: nextYear}}, nil, CodeKeyExpired},
 		"prolong a rotated key":     {events{created(), rotated(tomorrow)}, UpdateKey{Expiry: &Expiry{At: nextYear}}, nil, CodeKeyRotated},
-		"rename a rotated key":      {events{created(), rotated(tomorrow)}, UpdateKey{Name: ptr("old POS")}, events{KeyUpdated{Name: ptr("old POS"), UpdatedAt: noon}}, ""},
+		"rename a rotated key":      {events{created(), rotated(tomorrow)}, UpdateKey{Name: new("old POS")}, events{KeyUpdated{Name: new("old POS"), UpdatedAt: noon}}, ""},
 		"rotate at once":            {events{created()}, rotate, events{KeyRotated{ReplacedBy: rotate.NewID, EndsAt: noon, RotatedAt: noon}, KeyRevoked{Reason: "rotated", RevokedAt: noon}}, ""},
 		"rotate with overlap":       {events{created()}, overlapping(24 * time.Hour), events{KeyRotated{ReplacedBy: rotate.NewID, EndsAt: tomorrow, RotatedAt: noon}}, ""},
 		"overlap up to the expiry":  {events{created(expiring(tomorrow))}, overlapping(24 * time.Hour), events{KeyRotated{ReplacedBy: rotate.NewID, EndsAt: tomorrow, RotatedAt: noon}}, ""},

@@ -154,7 +154,7 @@ func TestAuthorityCeilingOnUpdates(t *testing.T) {
 		change UpdateKey
 		ok     bool
 	}{
-		"a name":                    {key, UpdateKey{Name: ptr("x")}, true},
+		"a name":                    {key, UpdateKey{Name: new("x")}, true},
 		"fewer scopes":              {key, UpdateKey{Scopes: &Scopes{"invoices:read"}}, true},
 		"a granted scope more":      {key, UpdateKey{Scopes: &Scopes{"invoices:*", "payouts:read"}}, true},
 		"an ungranted scope more":   {key, UpdateKey{Scopes: &Scopes{"invoices:*", "payouts:write"}}, false},

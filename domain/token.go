@@ -192,7 +192,7 @@ func checksum(s string) string {
 func putChecksum(out *[checksumChars]byte, s string) {
 	crc := ^uint32(0) // byte by byte: crc32.Update takes a slice that escapes, and the caller may not allocate
 	for i := range len(s) {
-		crc = crc32.IEEETable[byte(crc)^s[i]] ^ crc>>8
+		crc = crc32.IEEETable[(crc^uint32(s[i]))&0xff] ^ crc>>8
 	}
 	crc = ^crc
 	for i := checksumChars - 1; i >= 0; i-- {

@@ -63,7 +63,7 @@ func (k *Keyring) GoString() string { return k.String() }
 // Load reads a keyring. The error is fs.ErrNotExist if there is no file; a file
 // that others can read is refused.
 func Load(path string) (*Keyring, error) {
-	f, err := os.Open(path) //nolint:gosec // the operator names the file
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open keyring: %w", err)
 	}
@@ -152,7 +152,7 @@ func WriteSecretFile(path string, body []byte) error {
 }
 
 func syncDir(dir string) error {
-	d, err := os.Open(dir) //nolint:gosec // the operator names the directory
+	d, err := os.Open(dir)
 	if err != nil {
 		return fmt.Errorf("sync %s: %w", dir, err)
 	}

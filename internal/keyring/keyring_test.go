@@ -64,7 +64,7 @@ func TestLoadRefusesAFileThatOthersCanRead(t *testing.T) {
 	if _, err := Create(path, rand.Reader); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(path, 0o640); err != nil { //nolint:gosec // the fault under test
+	if err := os.Chmod(path, 0o640); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "chmod 600") {
