@@ -1,0 +1,422 @@
+package eventstore_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/eventstore"
+	"github.com/keyledger/keyledger/eventstore/embedded"
+	"github.com/keyledger/keyledger/eventstore/eventstoretest"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const soon = 20 * time.Second
+
+// bench is a log that is watched, and the means to do to its stream what an
+// operator could.
+type bench struct {
+	nc  *nats.Conn
+	js  jetstream.JetStream
+	cfg eventstore.Config
+	log *eventstore.Log
+}
+
+func mustBench(t *testing.T, change ...func(*eventstore.Config)) bench {
+	t.Helper()
+	nc := eventstoretest.MustConnect(t, eventstoretest.MustServer(t, embedded.Config{Sync: embedded.SyncLazy}))
+	b := bench{nc: nc, cfg: eventstore.Config{Conn: nc, WatchInterval: 20 * time.Millisecond, LeaderWait: 500 * time.Millisecond}}
+	for _, f := range change {
+		f(&b.cfg)
+	}
+	var err error
+	if b.js, err = jetstream.New(nc); err != nil {
+		t.Fatal(err)
+	}
+	b.log = eventstoretest.MustOpen(t, b.cfg)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- b.log.Watch(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("watch: %v", err)
+		}
+	})
+	return b
+}
+
+func (b bench) mustChange(t *testing.T, f func(*jetstream.StreamConfig)) {
+	t.Helper()
+	st, err := b.js.Stream(t.Context(), eventstore.StreamName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := st.CachedInfo().Config
+	f(&cfg)
+	if _, err := b.js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (b bench) mustDelete(t *testing.T) jetstream.StreamConfig {
+	t.Helper()
+	st, err := b.js.Stream(t.Context(), eventstore.StreamName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.js.DeleteStream(t.Context(), eventstore.StreamName); err != nil {
+		t.Fatal(err)
+	}
+	return st.CachedInfo().Config
+}
+
+func (b bench) mustBecome(t *testing.T, what string, is func(error) bool) {
+	t.Helper()
+	eventstoretest.Eventually(t, soon, "health: "+what, func() bool { return is(b.log.Health()) })
+}
+
+func healthy(err error) bool  { return err == nil }
+func replaced(err error) bool { return errors.Is(err, eventstore.ErrHistoryReplaced) }
+
+func TestDriftWhileRunning(t *testing.T) {
+	var out lockedBuffer
+	b := mustBench(t, func(c *eventstore.Config) { c.Logger = slog.New(slog.NewTextHandler(&out, nil)) })
+	b.mustChange(t, func(c *jetstream.StreamConfig) { c.AllowRollup, c.DenyPurge = false, true; c.MaxAge = time.Hour })
+	b.mustBecome(t, "drift", func(err error) bool {
+		drift, ok := errors.AsType[*eventstore.DriftError](err)
+		return ok && len(drift.Fields) == 1 && drift.Fields[0] == eventstore.DriftField{Name: "max_age", Want: "0s", Got: "1h0m0s"}
+	})
+	if _, err := eventstore.Open(t.Context(), b.cfg); err == nil || !strings.Contains(err.Error(), "max_age: want 0s, got 1h0m0s") ||
+		!strings.Contains(err.Error(), "nats stream edit") {
+		t.Errorf("open: %v", err)
+	}
+	// What does not matter to the log may be changed.
+	b.mustChange(t, func(c *jetstream.StreamConfig) { c.MaxAge = 0; c.Description = "ours" })
+	b.mustBecome(t, "well again", healthy)
+	if n := strings.Count(out.String(), "the event log is not well"); n != 1 {
+		t.Errorf("the drift was logged %d times:\n%s", n, out.String())
+	}
+}
+
+func TestDriftAtStart(t *testing.T) {
+	for name, change := range map[string]func(*jetstream.StreamConfig){
+		"subjects":     func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, "more.>") },
+		"max_bytes":    func(c *jetstream.StreamConfig) { c.MaxBytes = 8 << 20 },
+		"max_msg_size": func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1 << 20 },
+		"discard":      func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld },
+		"deny_purge":   func(c *jetstream.StreamConfig) { c.DenyPurge = false },
+		"deny_delete":  func(c *jetstream.StreamConfig) { c.DenyDelete = false },
+		"allow_direct": func(c *jetstream.StreamConfig) { c.AllowDirect = false },
+		"allow_atomic": func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = false },
+		"allow_msg_ttl": func(c *jetstream.StreamConfig) {
+			c.AllowMsgTTL = true
+		},
+		"allow_msg_schedules": func(c *jetstream.StreamConfig) { c.AllowMsgSchedules, c.DenyPurge, c.Discard = true, false, jetstream.DiscardOld },
+		"storage":             func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := mustBench(t)
+			cfg := b.mustDelete(t)
+			change(&cfg)
+			if _, err := b.js.CreateStream(t.Context(), cfg); err != nil {
+				t.Fatal(err)
+			}
+			_, err := eventstore.Open(t.Context(), b.cfg)
+			drift, ok := errors.AsType[*eventstore.DriftError](err)
+			if !ok || !strings.Contains(drift.Error(), "; "+name+": want ") {
+				t.Errorf("open: %v", err)
+			}
+		})
+	}
+	t.Run("num_replicas", func(t *testing.T) {
+		b := mustBench(t)
+		b.cfg.Replicas = 3
+		if _, err := eventstore.Open(t.Context(), b.cfg); err == nil || !strings.Contains(err.Error(), "num_replicas: want 3, got 1") {
+			t.Errorf("open: %v", err)
+		}
+	})
+}
+
+// The stream is made anew under a running node: it must not be taken for the old
+// one, neither by a tail nor by an append.
+func TestHistoryMadeAnew(t *testing.T) {
+	b := mustBench(t)
+	eventstoretest.MustAppend(t, b.log, eventstoretest.Meta("c"), eventstoretest.Created("acct_1", 1))
+	tail := make(chan error, 1)
+	read := make(chan struct{})
+	go func() {
+		tail <- b.log.Tail(t.Context(), 1, func(_ context.Context, batch eventstore.Batch) error {
+			if len(batch.Events) > 0 {
+				close(read)
+			}
+			return nil
+		})
+	}()
+	<-read
+	cfg := b.mustDelete(t)
+	if _, err := b.js.CreateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	b.mustBecome(t, "history replaced", replaced)
+	select {
+	case err := <-tail:
+		if !replaced(err) {
+			t.Errorf("tail: %v", err)
+		}
+	case <-time.After(soon):
+		t.Error("the tail goes on")
+	}
+	_, err := b.log.Append(t.Context(), eventstoretest.Meta("c"), eventstoretest.Created("acct_1", 2))
+	if domain.KindOf(err) != domain.KindUnavailable || !replaced(err) {
+		t.Errorf("append: %v", err)
+	}
+}
+
+func TestHistoryDeleted(t *testing.T) {
+	b := mustBench(t)
+	b.mustDelete(t)
+	b.mustBecome(t, "history replaced", replaced)
+}
+
+// An append that comes before the watch has looked notices it by its own seq.
+func TestHistoryMadeAnewBetweenLooks(t *testing.T) {
+	b := mustBench(t, func(c *eventstore.Config) { c.WatchInterval = time.Hour })
+	for i := range 3 {
+		eventstoretest.MustAppend(t, b.log, eventstoretest.Meta("c"), eventstoretest.Created("acct_1", i))
+	}
+	cfg := b.mustDelete(t)
+	if _, err := b.js.CreateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.log.Append(t.Context(), eventstoretest.Meta("c"), eventstoretest.Created("acct_1", 9)); !replaced(err) {
+		t.Errorf("append: %v", err)
+	}
+	b.mustBecome(t, "history replaced", replaced)
+}
+
+// A position that the log never reached belongs to another history.
+func TestTailBeyondTheEnd(t *testing.T) {
+	b := mustBench(t)
+	eventstoretest.MustAppend(t, b.log, eventstoretest.Meta("c"), eventstoretest.Created("acct_1", 1))
+	err := b.log.Tail(t.Context(), 3, func(context.Context, eventstore.Batch) error { return nil })
+	if !replaced(err) || !strings.Contains(err.Error(), "it ends at 1") {
+		t.Errorf("tail: %v", err)
+	}
+}
+
+func TestHistoryWithAHole(t *testing.T) {
+	b := mustBench(t)
+	cfg := b.mustDelete(t)
+	cfg.DenyDelete = false
+	st, err := b.js.CreateStream(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := b.js.Publish(t.Context(), "keyledger.events.a.key.b", []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := st.DeleteMsg(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	cfg.DenyDelete = true
+	if _, err := b.js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := eventstore.Open(t.Context(), b.cfg); !replaced(err) {
+		t.Errorf("open: %v", err)
+	}
+}
+
+// What this release cannot read stops a tail after what comes before it.
+func TestUnknownTypeStops(t *testing.T) {
+	b := mustBench(t)
+	good := eventstoretest.MustAppend(t, b.log, eventstoretest.Meta("c"), eventstoretest.Created("acct_1", 1))[0]
+	raw := bytes.Replace(good.Raw, []byte("key.created.v1"), []byte("key.renamed.v1"), 1)
+	if _, err := b.js.Publish(t.Context(), "keyledger.events.acct_1.key."+good.Aggregate.ID, raw); err != nil {
+		t.Fatal(err)
+	}
+	handed := 0
+	err := b.log.Tail(t.Context(), 1, func(_ context.Context, batch eventstore.Batch) error {
+		handed += len(batch.Events)
+		return nil
+	})
+	unknown, ok := errors.AsType[*eventstore.UnknownTypeError](err)
+	if !ok || unknown.Seq != 2 || unknown.Type != "keyledger.key.renamed.v1" || handed != 1 {
+		t.Errorf("tail: %v after %d events", err, handed)
+	}
+	if _, err := b.log.Load(t.Context(), good.Aggregate, eventstore.Leader); !errors.As(err, &unknown) {
+		t.Errorf("load: %v", err)
+	}
+	if _, err := b.log.At(t.Context(), 2); !errors.As(err, &unknown) {
+		t.Errorf("at: %v", err)
+	}
+	var last error
+	for _, err := range b.log.Replay(t.Context(), eventstore.Filter{}) {
+		last = err
+	}
+	if !errors.As(last, &unknown) {
+		t.Errorf("replay: %v", last)
+	}
+}
+
+// A subject below the log's that is none of an aggregate is an error, not skipped.
+func TestForeignSubjectStops(t *testing.T) {
+	b := mustBench(t)
+	if _, err := b.js.Publish(t.Context(), "keyledger.events.stray", []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	err := b.log.Tail(t.Context(), 1, func(context.Context, eventstore.Batch) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), `event 1: subject "keyledger.events.stray"`) {
+		t.Errorf("tail: %v", err)
+	}
+}
+
+func TestUnavailable(t *testing.T) {
+	dir := t.TempDir()
+	s, err := embedded.Start(t.Context(), embedded.Config{DataDir: dir, Sync: embedded.SyncLazy, Listen: "127.0.0.1:0", Authenticate: everything})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := eventstore.Connect(t.Context(), eventstore.ConnectConfig{URL: s.ClientURL(), User: "u", Password: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	b := mustBench(t) // for its watch
+	log := eventstoretest.MustOpen(t, eventstore.Config{Conn: nc, AckTimeout: 200 * time.Millisecond, LeaderWait: 500 * time.Millisecond, WatchInterval: 20 * time.Millisecond})
+	ctx, cancel := context.WithCancel(t.Context())
+	watched := make(chan error, 1)
+	go func() { watched <- log.Watch(ctx) }()
+	defer func() { cancel(); <-watched }()
+	b.log = log
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.mustBecome(t, "unavailable", func(err error) bool { return domain.KindOf(err) == domain.KindUnavailable })
+	calls := map[string]func() error{
+		"append": func() error {
+			_, err := log.Append(t.Context(), eventstoretest.Meta("c"), eventstoretest.Created("acct_1", 1))
+			return err
+		},
+		"append of a batch": func() error {
+			_, err := log.Append(t.Context(), eventstoretest.Meta("c"), eventstoretest.Created("acct_1", 1), eventstoretest.Created("acct_1", 2))
+			return err
+		},
+		"load": func() error {
+			_, err := log.Load(t.Context(), eventstoretest.Key("acct_1", 1), eventstore.Leader)
+			return err
+		},
+		"head": func() error { _, err := log.Head(t.Context()); return err },
+		"at":   func() error { _, err := log.At(t.Context(), 1); return err },
+	}
+	for name, call := range calls {
+		if err := call(); domain.KindOf(err) != domain.KindUnavailable || domain.CodeOf(err) != eventstore.CodeLogUnavailable {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// The server comes back where it was, and everything goes on by itself.
+	again, err := embedded.Start(t.Context(), embedded.Config{
+		DataDir: dir, Sync: embedded.SyncLazy, Listen: strings.TrimPrefix(s.ClientURL(), "nats://"), Authenticate: everything,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = again.Shutdown(context.WithoutCancel(t.Context())) }()
+	b.mustBecome(t, "well again", healthy)
+	eventstoretest.MustAppend(t, log, eventstoretest.Meta("c"), eventstoretest.Created("acct_1", 1))
+}
+
+func everything(string, string) (embedded.Permissions, bool) {
+	return embedded.Permissions{Publish: []string{">"}, Subscribe: []string{">"}}, true
+}
+
+func TestStorageLimit(t *testing.T) {
+	nc := eventstoretest.MustConnect(t, eventstoretest.MustServer(t, embedded.Config{Sync: embedded.SyncLazy, MaxStoreBytes: 64 << 10}))
+	log := eventstoretest.MustOpen(t, eventstore.Config{Conn: nc})
+	for i := range 1000 {
+		_, err := log.Append(t.Context(), eventstoretest.Meta("c"), eventstoretest.Created("acct_1", i))
+		if err == nil {
+			continue
+		}
+		if domain.KindOf(err) != domain.KindUnavailable || domain.CodeOf(err) != eventstore.CodeLogFull {
+			t.Errorf("append %d: %v", i, err)
+		}
+		if head, err := log.Head(t.Context()); err != nil || head != uint64(i) {
+			t.Errorf("head %d after %d events: %v", head, i, err)
+		}
+		return
+	}
+	t.Error("the limit was never reached")
+}
+
+func TestOpenFails(t *testing.T) {
+	nc := eventstoretest.MustConnect(t, eventstoretest.MustServer(t, embedded.Config{Sync: embedded.SyncLazy}))
+	for name, c := range map[string]struct {
+		cfg  eventstore.Config
+		want string
+	}{
+		"no connection":        {eventstore.Config{}, "no connection"},
+		"two replicas":         {eventstore.Config{Conn: nc, Replicas: 2}, "use 1 or 3"},
+		"replicas on a server": {eventstore.Config{Conn: nc, Replicas: 3}, "replicas > 1 not supported"},
+	} {
+		if _, err := eventstore.Open(t.Context(), c.cfg); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestOpenTogether(t *testing.T) {
+	s := eventstoretest.MustServer(t, embedded.Config{Sync: embedded.SyncLazy})
+	errs := make(chan error, 8)
+	for range cap(errs) {
+		nc := eventstoretest.MustConnect(t, s)
+		go func() {
+			_, err := eventstore.Open(t.Context(), eventstore.Config{Conn: nc})
+			errs <- err
+		}()
+	}
+	for range cap(errs) {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestConnectFails(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing")
+	garbage := filepath.Join(t.TempDir(), "garbage")
+	if err := os.WriteFile(garbage, []byte("not a key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, cfg := range map[string]eventstore.ConnectConfig{
+		"no url":         {},
+		"nobody there":   {URL: "nats://127.0.0.1:1"},
+		"no credentials": {URL: "nats://127.0.0.1:1", CredentialsFile: missing},
+		"no seed":        {URL: "nats://127.0.0.1:1", NKeySeedFile: missing},
+		"bad seed":       {URL: "nats://127.0.0.1:1", NKeySeedFile: garbage},
+		"no ca":          {URL: "nats://127.0.0.1:1", CAFile: missing},
+		"no certificate": {URL: "nats://127.0.0.1:1", CertFile: missing, KeyFile: missing},
+	} {
+		t.Run(name, func(t *testing.T) {
+			nc, err := eventstore.Connect(t.Context(), cfg)
+			if err == nil {
+				nc.Close()
+				t.Fatal("connected")
+			}
+			if !strings.HasPrefix(err.Error(), "connect to NATS: ") {
+				t.Error(err)
+			}
+		})
+	}
+}
