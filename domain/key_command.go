@@ -32,24 +32,26 @@ type KeyCommand interface {
 	makesKey() bool
 }
 
-type keyCommand struct{}
+// newKeyCommand and keyCommand close the set: commands embed one or the other.
+type (
+	newKeyCommand struct{}
+	keyCommand    struct{}
+)
 
-func (keyCommand) makesKey() bool { return false }
-
-func (CreateKey) makesKey() bool { return true }
-func (ImportKey) makesKey() bool { return true }
+func (newKeyCommand) makesKey() bool { return true }
+func (keyCommand) makesKey() bool    { return false }
 
 // CreateKey asks for a new key. Scopes must have been resolved against a
 // [Catalogue]; the mac stands for a token that the log never sees.
 type CreateKey struct {
-	keyCommand
+	newKeyCommand
 	KeySpec
 	Actor ActorID
 }
 
 // ImportKey asks to know a key that was made elsewhere.
 type ImportKey struct {
-	keyCommand
+	newKeyCommand
 	KeySpec
 	Actor ActorID
 }

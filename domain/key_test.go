@@ -32,8 +32,6 @@ func created(change ...func(*KeySpec)) KeyEvent {
 }
 
 //go:fix inline
-func ptr[T any](v T) *T { return new(v) }
-
 func fold(events []KeyEvent) Key {
 	var k Key
 	for _, e := range events {

@@ -228,8 +228,8 @@ func TestSecretDoesNotPrint(t *testing.T) {
 		fmt.Fprintf(&out, verb, struct{ S Secret }{secret})
 	}
 	fmt.Fprint(&out, secret.String(), fmt.Errorf("wrap %v", secret))
-	slog.New(slog.NewJSONHandler(&out, nil)).InfoContext(t.Context(), "x", "secret", secret, "struct", struct{ S Secret }{secret})
-	slog.New(slog.NewTextHandler(&out, nil)).InfoContext(t.Context(), "x", "secret", secret, "pointer", &secret)
+	slog.New(slog.NewJSONHandler(&out, nil)).InfoContext(t.Context(), "x", slog.Any("secret", secret), slog.Any("struct", struct{ S Secret }{secret}))
+	slog.New(slog.NewTextHandler(&out, nil)).InfoContext(t.Context(), "x", slog.Any("secret", secret), slog.Any("pointer", &secret))
 	if err := json.NewEncoder(&out).Encode(map[string]any{"s": secret, "p": &secret}); err != nil {
 		t.Fatal(err)
 	}
