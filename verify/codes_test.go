@@ -174,7 +174,7 @@ func TestAllowedIPs(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(fmt.Sprintf("%s from %s", tt.allowed, tt.ip), func(t *testing.T) {
 			_, token := f.create(t, func(s *domain.KeySpec) {
-				for _, p := range strings.Fields(tt.allowed) {
+				for p := range strings.FieldsSeq(tt.allowed) {
 					s.AllowedIPs = append(s.AllowedIPs, netip.MustParsePrefix(p))
 				}
 			})

@@ -7,7 +7,7 @@
 // [Explain] says what doors make of it.
 //
 // A check costs one SHA-256 of the token, one HMAC for each pepper that keys use
-// (normally one), and one read of a map. It allocates nothing and waits only for
+// (normally one), and one look into a hash table. It allocates nothing and waits only for
 // the assignment of single entries by the feed.
 //
 // A verifier that cannot know fails closed: before it has read the log to its end,

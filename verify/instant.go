@@ -19,10 +19,10 @@ func instantOf(t time.Time) instant {
 
 func (i instant) time() time.Time { return time.Unix(i.sec, int64(i.nsec)).UTC() }
 
+// set reports whether the instant is not never.
+func (i instant) set() bool { return i != instant{sec: neverSec} }
+
 // passed reports whether the instant has come; never does not come.
 func (i instant) passed(now instant) bool {
-	if i == (instant{sec: neverSec}) {
-		return false
-	}
-	return now.sec > i.sec || now.sec == i.sec && now.nsec >= i.nsec
+	return i.set() && (now.sec > i.sec || now.sec == i.sec && now.nsec >= i.nsec)
 }

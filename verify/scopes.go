@@ -50,12 +50,12 @@ func (c *compiler) compile(scopes domain.Scopes) *scopeSet {
 }
 
 // cover adds to the set what the list covers, and reports whether it is anything.
-func (c *compiler) cover(set *scopeSet, list domain.Scopes) (any bool) {
+func (c *compiler) cover(set *scopeSet, list domain.Scopes) (something bool) {
 	for i, listed := range c.catalogue {
 		if list.Cover(listed.Scope) {
 			set.bits[i/64] |= 1 << (i % 64)
-			any = true
+			something = true
 		}
 	}
-	return any
+	return something
 }

@@ -114,7 +114,7 @@ func New(cfg Config) (*Verifier, error) {
 	}
 	v := &Verifier{
 		catalogue: cfg.Catalogue, format: cfg.Format, now: cfg.Now, logger: cfg.Logger,
-		table: newTable(), progress: &progress{}, authorities: map[domain.KeyID]domain.Authority{},
+		table: &table{}, progress: &progress{}, authorities: map[domain.KeyID]domain.Authority{},
 		fold: newFold(cfg.Catalogue),
 	}
 	for i := range cfg.Peppers {
@@ -144,7 +144,8 @@ func (v *Verifier) pepper(id string) *pepper {
 // may do elsewhere. It does not allocate.
 func (v *Verifier) Verify(token string, req Requirement) Result {
 	asOf, fresh := v.progress.asOf.Load(), v.fresh()
-	rec, code := v.find(token, typeAPI, fresh)
+	var rec record
+	code := v.find(token, typeAPI, fresh, &rec)
 	if code == CodeValid && req.Bound != "" && req.Bound != rec.account {
 		code = CodeUnknown
 	}
@@ -166,7 +167,8 @@ func (v *Verifier) Verify(token string, req Requirement) Result {
 // address is asked for.
 func (v *Verifier) Authenticate(token string) (domain.Authority, Result) {
 	asOf, fresh := v.progress.asOf.Load(), v.fresh()
-	rec, code := v.find(token, typeManagement, fresh)
+	var rec record
+	code := v.find(token, typeManagement, fresh, &rec)
 	if code != CodeValid {
 		v.metrics.management[code.index()].Inc()
 		return domain.Authority{}, Result{Code: code, AsOfSeq: asOf}
@@ -187,19 +189,20 @@ func (v *Verifier) Authenticate(token string) (domain.Authority, Result) {
 
 // Owner returns the key that holds a mac, dead or alive.
 func (v *Verifier) Owner(mac domain.Mac) (domain.KeyID, bool) {
-	rec, ok := v.table.get(mac)
+	var rec record
+	ok := v.table.get(mac, &rec)
 	return rec.id, ok
 }
 
-// find looks a token up. The code is VALID if a key of the type was found. A miss
+// find looks a token up. The code is VALID if rec was set to a key of the type. A miss
 // in a table that is not fresh is STALE: the key may be there by now, and an
 // imported one may have any form.
-func (v *Verifier) find(token string, typ keyType, fresh bool) (record, Code) {
+func (v *Verifier) find(token string, typ keyType, fresh bool, rec *record) Code {
 	if token == "" {
-		return record{}, CodeMissing
+		return CodeMissing
 	}
 	if len(token) > maxTokenBytes {
-		return record{}, CodeMalformed
+		return CodeMalformed
 	}
 	var text [maxTokenBytes]byte // on the stack: sha256 takes bytes
 	sum := sha256.Sum256(text[:copy(text[:], token)])
@@ -207,31 +210,33 @@ func (v *Verifier) find(token string, typ keyType, fresh bool) (record, Code) {
 		if !p.inUse.Load() {
 			continue
 		}
-		if rec, ok := v.table.get(p.Mac(sum)); ok {
+		if v.table.get(p.Mac(sum), rec) {
 			if rec.typ != typ {
-				return record{}, CodeUnknown
+				return CodeUnknown
 			}
-			return rec, CodeValid
+			return CodeValid
 		}
 	}
 	switch {
 	case !fresh:
-		return record{}, CodeStale
+		return CodeStale
 	case v.format.Matches(token):
-		return record{}, CodeUnknown
+		return CodeUnknown
 	default:
-		return record{}, CodeMalformed
+		return CodeMalformed
 	}
 }
 
 // judge decides the codes from REVOKED on, except STALE.
 func (v *Verifier) judge(rec *record, req *Requirement) (Code, domain.Scope) {
-	switch rec.status(instantOf(v.now())) {
-	case domain.StatusRevoked:
-		return CodeRevoked, ""
-	case domain.StatusExpired:
-		return CodeExpired, ""
-	case domain.StatusActive:
+	if rec.mortal() {
+		switch rec.status(instantOf(v.now())) {
+		case domain.StatusRevoked:
+			return CodeRevoked, ""
+		case domain.StatusExpired:
+			return CodeExpired, ""
+		case domain.StatusActive:
+		}
 	}
 	switch {
 	case req.Environment != "" && req.Environment != rec.environment.domain():
