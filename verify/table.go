@@ -144,8 +144,8 @@ type table struct {
 type shard struct {
 	sync.RWMutex
 	slots []slot // a power of two of them, at most three quarters taken
-	taken int
-	_     [8]byte // a cache line for each shard
+	mask  uint64 // one less than slots, 0 if there are none
+	taken uint64 // the four members fill a cache line
 }
 
 type slot struct {
@@ -153,7 +153,7 @@ type slot struct {
 	record *record // nil: free
 }
 
-// minSlots is the size of a shard that is not empty.
+// minSlots is the least size of a shard that is not empty, a power of two.
 const minSlots = 16
 
 func (t *table) shard(mac *domain.Mac) *shard { return &t.shards[mac[0]] }
@@ -169,7 +169,7 @@ func (t *table) get(mac domain.Mac, r *record) bool {
 		return false
 	}
 	for i := prefix; ; i++ {
-		at := &s.slots[i&uint64(len(s.slots)-1)]
+		at := &s.slots[i&s.mask]
 		switch {
 		case at.record == nil:
 			return false
@@ -185,7 +185,7 @@ func (t *table) insert(r *record) {
 	s := t.shard(&r.mac)
 	s.Lock()
 	defer s.Unlock()
-	if s.taken >= len(s.slots)/4*3 {
+	if s.taken >= s.mask/4*3 {
 		s.grow()
 	}
 	s.put(slot{prefixOf(&r.mac), r})
@@ -196,7 +196,8 @@ func (t *table) insert(r *record) {
 // keys it takes some ten microseconds.
 func (s *shard) grow() {
 	old := s.slots
-	s.slots = make([]slot, max(minSlots, 2*len(old)))
+	s.mask = s.mask<<1 | (minSlots - 1)
+	s.slots = make([]slot, s.mask+1)
 	for _, moved := range old {
 		if moved.record != nil {
 			s.put(moved)
@@ -206,10 +207,10 @@ func (s *shard) grow() {
 
 func (s *shard) put(entry slot) {
 	i := entry.prefix
-	for s.slots[i&uint64(len(s.slots)-1)].record != nil {
+	for s.slots[i&s.mask].record != nil {
 		i++
 	}
-	s.slots[i&uint64(len(s.slots)-1)] = entry
+	s.slots[i&s.mask] = entry
 }
 
 // change runs f on a record of the table while nobody reads it.
