@@ -131,3 +131,13 @@ func (s *Server) withTimeout(x *exchange, r *http.Request) (*http.Request, conte
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.HandlerTimeout)
 	return r.WithContext(ctx), cancel
 }
+
+// Routes returns "METHOD /path" of everything that the server answers, in the
+// order of the documentation's groups.
+func (s *Server) Routes() []string {
+	routes := make([]string, len(s.endpoints))
+	for i, e := range s.endpoints {
+		routes[i] = e.Method + " " + e.Path
+	}
+	return routes
+}

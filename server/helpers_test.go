@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"encoding/json"
+	"io"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -50,4 +51,13 @@ func mustVerify(t *testing.T, s *servertest.Stack, r client.VerifyRequest) clien
 	var out client.VerifyResult
 	s.MustDo(t, 200, servertest.Request{Path: "/v1/verify", Token: s.Operator, Body: r}, &out)
 	return out
+}
+
+func mustReadAll(t *testing.T, r io.Reader) []byte {
+	t.Helper()
+	body, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
 }

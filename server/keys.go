@@ -62,7 +62,7 @@ func (s *Server) createKey(ctx context.Context, in *createKeyInput) (*newKeyOutp
 
 type listKeysInput struct {
 	Account        string    `query:"account"`
-	Environment    string    `query:"environment" enum:"live,test"`
+	Environment    string    `query:"environment" enum:"live,test" doc:"Keys of this environment."`
 	Status         string    `query:"status" enum:"active,revoked,expired" doc:"What the keys are now, by the server's clock."`
 	Scope          string    `query:"scope" doc:"Keys that hold it, by name, by resource:* or by full access."`
 	Q              string    `query:"q" doc:"Text in the name, the description or the metadata, whatever the case."`

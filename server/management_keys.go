@@ -54,7 +54,7 @@ func (s *Server) createManagementKey(ctx context.Context, in *createManagementKe
 
 type listManagementKeysInput struct {
 	Account   string    `query:"account"`
-	Status    string    `query:"status" enum:"active,revoked,expired"`
+	Status    string    `query:"status" enum:"active,revoked,expired" doc:"What the keys are now, by the server's clock."`
 	Q         string    `query:"q" doc:"Text in the name or the description, whatever the case."`
 	PageSize  sizeParam `query:"page_size"`
 	PageToken string    `query:"page_token"`

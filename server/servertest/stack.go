@@ -74,7 +74,7 @@ func MustStart(tb testing.TB, cfg Config) *Stack {
 	}
 	s := &Stack{DataDir: cfg.DataDir, Logs: &Buffer{}, Metrics: prometheus.NewRegistry()}
 	if err := s.start(tb.Context(), cfg); err != nil {
-		tb.Fatal(err)
+		tb.Fatalf("start the stack: %v\n%s", err, s.Logs)
 	}
 	tb.Cleanup(func() { s.MustStop(tb) })
 	return s
