@@ -143,7 +143,7 @@ func (e externalNATS) connectConfig() (eventstore.ConnectConfig, error) {
 		URL: e.NATSURL, Name: "keyledger", User: e.NATSUser, CredentialsFile: e.NATSCreds, NKeySeedFile: e.NATSNkey,
 		CAFile: e.NATSCA, CertFile: e.NATSCert, KeyFile: e.NATSKey,
 	}
-	for _, address := range strings.SplitSeq(e.NATSURL, ",") {
+	for address := range strings.SplitSeq(e.NATSURL, ",") {
 		if u, err := url.Parse(address); err != nil || u.User != nil {
 			return cfg, usagef("use nats://host:port; credentials go into --nats-creds, --nats-nkey, or --nats-user and --nats-password-file",
 				"--nats-url is not an address, or holds credentials")
