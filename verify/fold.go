@@ -97,7 +97,7 @@ func (v *Verifier) claim(ctx context.Context, e *eventstore.Event, spec *domain.
 		return
 	}
 	if _, void := v.fold.void[e.Aggregate]; void {
-		v.refuse(ctx, e, "an earlier claim of this key was void", spec.ID)
+		v.refuse(ctx, e, "an earlier event of this key was void", spec.ID)
 		return
 	}
 	rec := &record{

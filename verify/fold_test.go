@@ -28,7 +28,7 @@ func TestTheLowestSeqOwns(t *testing.T) {
 		reason  string
 	}{
 		{"another's mac", func(s *domain.KeySpec) { s.Mac = first.Mac }, eventstore.KeyAggregate("thief", thief.ID), "the mac is owned"},
-		{"again, with its own mac", nil, eventstore.KeyAggregate("thief", thief.ID), "an earlier claim of this key was void"},
+		{"again, with its own mac", nil, eventstore.KeyAggregate("thief", thief.ID), "an earlier event of this key was void"},
 		{"another's key id", func(s *domain.KeySpec) { s.ID = first.ID }, eventstore.KeyAggregate("thief", first.ID), "the key id is owned"},
 		{"the same key again", func(s *domain.KeySpec) { s.ID, s.Account = first.ID, first.Account }, eventstore.KeyAggregate(first.Account, first.ID), "the key id is owned"},
 		{"another account in the subject", func(s *domain.KeySpec) { s.ID = "key_x" }, eventstore.KeyAggregate("elsewhere", "key_x"), "another key than the subject"},
