@@ -186,6 +186,7 @@ func TestDecideChecksWhatAKeyIsMadeWith(t *testing.T) {
 		"management key":           {management, ""},
 		"management, environment":  {func(s *KeySpec) { management(s); s.Environment = EnvironmentLive }, "/environment"},
 		"management, wrong grants": {func(s *KeySpec) { management(s); s.Grants = &Grants{Environments: []Environment{"dev"}} }, "/grants/environments"},
+		"management, ranges":       {func(s *KeySpec) { management(s); s.AllowedIPs = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} }, "/allowed_ips"},
 		"no scopes":                {func(s *KeySpec) { s.Scopes = nil }, "/scopes"},
 		"33 ranges":                {func(s *KeySpec) { s.AllowedIPs = make([]netip.Prefix, 33) }, "/allowed_ips"},
 		"an invalid range":         {func(s *KeySpec) { s.AllowedIPs = make([]netip.Prefix, 1) }, "/allowed_ips/0"},

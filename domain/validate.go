@@ -64,6 +64,9 @@ func checkType(s KeySpec) error {
 		if s.Environment != "" {
 			return Invalid(CodeValidation, "/environment", "a management key has no environment", "leave environment out; say in grants which it may give")
 		}
+		if len(s.AllowedIPs) > 0 {
+			return Invalid(CodeValidation, "/allowed_ips", "not kept for management keys", "leave allowed_ips out; restrict the server's listener instead")
+		}
 		if s.Grants != nil && !allValid(s.Grants.Environments) {
 			return Invalid(CodeValidation, "/grants/environments", "neither live nor test", `use "live" and "test"`)
 		}
