@@ -45,17 +45,19 @@ func ValidID(s string) bool {
 }
 
 // ParseKeyID checks s as the id of a key. Ids of a valid form that no key has are
-// accepted here and not found later.
+// accepted here and not found later. A whole token is made of the same characters,
+// and is refused: ids are logged and kept.
 func ParseKeyID(s string) (KeyID, error) {
-	if !ValidID(s) {
+	if !ValidID(s) || ContainsToken(s) {
 		return "", Invalid("invalid_id", "/id", "not the form of an id", "use the key's id as it was given, for example key_ and 16 letters and digits")
 	}
 	return KeyID(s), nil
 }
 
 // ParseAccountID checks s as the id of a customer's account, or the root account.
+// Like [ParseKeyID] it refuses a token.
 func ParseAccountID(s string) (AccountID, error) {
-	if !ValidID(s) || (strings.HasPrefix(s, "_") && AccountID(s) != RootAccount) {
+	if !ValidID(s) || ContainsToken(s) || (strings.HasPrefix(s, "_") && AccountID(s) != RootAccount) {
 		return "", Invalid("invalid_account", "/account", "not the form of an account id",
 			"use 1 to 64 letters, digits, '-' and '_'; a leading '_' is reserved")
 	}
