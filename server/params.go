@@ -86,10 +86,11 @@ func (idParam) Schema(huma.Registry) *huma.Schema {
 }
 
 func (p idParam) read() (domain.KeyID, error) {
-	if !domain.ValidID(string(p)) {
+	id, err := domain.ParseKeyID(string(p))
+	if err != nil {
 		return "", invalidID()
 	}
-	return domain.KeyID(p), nil
+	return id, nil
 }
 
 // readIfMatch reads the version that a change is meant for: nil for any. Weak tags
