@@ -39,7 +39,7 @@ type Writer interface {
 	// Write applies a batch in one transaction, or nothing of it. It returns
 	// [ErrCheckpointMoved] unless the stored checkpoint is the batch's From. After
 	// another error the batch may or may not be applied (a commit whose answer was
-	// lost): the checkpoint tells.
+	// lost), or a build that is not finished be empty again: the checkpoint tells.
 	Write(context.Context, Batch) error
 }
 

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,11 @@ import (
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/projections"
 )
+
+// buildCache is 16 MiB. More is slower: most pages are written once and never read
+// again, and taking memory for them costs more than leaving them to the
+// operating system's cache.
+const buildCache = "cache_size(-16384)"
 
 // builder builds the tables in a file that nobody reads yet. Without indexes it
 // cannot look anything up there, so it remembers where the current row of each
@@ -25,22 +31,19 @@ type builder struct {
 }
 
 // newBuilder begins a file, in the place of one that was begun before.
-func newBuilder(ctx context.Context, path string, cacheMiB int) (*builder, error) {
-	if err := remove(path, path+"-journal"); err != nil {
+func newBuilder(ctx context.Context, path string) (*builder, error) {
+	if err := remove(path); err != nil {
 		return nil, err
 	}
-	// Nothing is synced and nothing locked until finish. The journal stays in
-	// memory: a batch that fails is rolled back, a crash loses the file anyway.
-	db, err := openDB(path, "rwc", 1, "page_size(8192)", "journal_mode(MEMORY)", "synchronous(OFF)",
-		"locking_mode(EXCLUSIVE)", "temp_store(MEMORY)", fmt.Sprintf("cache_size(-%d)", cacheMiB<<10))
+	// One transaction without a journal, nothing synced until the end: a page is
+	// written once where the cache holds it. An error or a crash loses the file, and
+	// with it nothing that the log does not have.
+	db, err := openDB(path, "rwc", 1, "page_size(8192)", "journal_mode(OFF)", "synchronous(OFF)",
+		"locking_mode(EXCLUSIVE)", "temp_store(MEMORY)", buildCache)
 	if err != nil {
 		return nil, err
 	}
-	header := fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d;", applicationID, schemaVersion)
-	if _, err := db.ExecContext(ctx, header+tables); err != nil {
-		return nil, errors.Join(fmt.Errorf("make the tables: %w", err), db.Close())
-	}
-	w, err := newWriter(ctx, db)
+	w, err := newBuildWriter(ctx, db)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -48,6 +51,23 @@ func newBuilder(ctx context.Context, path string, cacheMiB int) (*builder, error
 		path: path, writer: w, rows: make(map[domain.KeyID]int64),
 		voids: make(map[domain.KeyID][]projections.VoidKey), macs: make(map[projections.MacHash]domain.KeyID),
 	}, nil
+}
+
+func newBuildWriter(ctx context.Context, db *sql.DB) (*writer, error) {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	begin := fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d; BEGIN EXCLUSIVE;", applicationID, schemaVersion)
+	if _, err := conn.ExecContext(ctx, begin+tables); err != nil {
+		return nil, fmt.Errorf("make the tables: %w", err)
+	}
+	w, err := newWriter(ctx, db, conn)
+	if err != nil {
+		return nil, err
+	}
+	w.lasting = true
+	return w, nil
 }
 
 // learn remembers what was written.
@@ -91,15 +111,16 @@ func (b *builder) load(ctx context.Context, l projections.Lookup) (projections.K
 // after an error and goes on where it was.
 func (b *builder) finish(ctx context.Context, path string) error {
 	if b.writer != nil {
-		for _, index := range indexes() {
-			if _, err := b.writer.db.ExecContext(ctx, index); err != nil {
-				return fmt.Errorf("make an index: %w", err)
+		for _, step := range append(indexes(), "COMMIT") {
+			if _, err := b.writer.conn.ExecContext(ctx, step); err != nil {
+				return fmt.Errorf("%s: %w", step, err)
 			}
 		}
-		if err := b.writer.db.Close(); err != nil {
+		err := b.writer.close()
+		b.writer = nil
+		if err != nil {
 			return fmt.Errorf("close the new file: %w", err)
 		}
-		b.writer = nil
 	}
 	if err := sync(b.path); err != nil {
 		if errors.Is(err, fs.ErrNotExist) && exists(path) {
@@ -121,7 +142,8 @@ func (b *builder) finish(ctx context.Context, path string) error {
 func (b *builder) abandon() error {
 	var err error
 	if b.writer != nil {
-		err = b.writer.db.Close()
+		err = b.writer.close()
+		b.writer = nil
 	}
 	return errors.Join(err, remove(b.path))
 }

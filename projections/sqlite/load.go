@@ -82,7 +82,7 @@ func (w *writer) each(ctx context.Context, query string, list any, row func(scan
 	if err != nil {
 		return err
 	}
-	rows, err := w.db.QueryContext(ctx, query, string(param))
+	rows, err := w.conn.QueryContext(ctx, query, string(param))
 	if err != nil {
 		return err
 	}

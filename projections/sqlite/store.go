@@ -21,8 +21,6 @@ type Config struct {
 	Path string
 	// Readers is how many reads run at once; 0 means 4.
 	Readers int
-	// BuildCacheMiB is how much memory a build may use for pages; 0 means 256.
-	BuildCacheMiB int
 	// Logger; nil discards.
 	Logger *slog.Logger
 }
@@ -60,9 +58,6 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if cfg.Readers <= 0 {
 		cfg.Readers = 4
 	}
-	if cfg.BuildCacheMiB <= 0 {
-		cfg.BuildCacheMiB = 256
-	}
 	s := &Store{path: cfg.Path, cfg: cfg, log: cfg.Logger}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -74,12 +69,24 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if usable {
 		err = s.openLive(ctx)
 	} else {
-		s.build, err = newBuilder(ctx, s.path+".build", cfg.BuildCacheMiB)
+		err = s.beginBuild(ctx)
 	}
 	if err != nil {
 		return nil, s.explain("open the read store", err)
 	}
 	return s, nil
+}
+
+// beginBuild begins to build, in the place of a build that was begun before.
+func (s *Store) beginBuild(ctx context.Context) error {
+	if s.build != nil {
+		if err := s.build.abandon(); err != nil {
+			return err
+		}
+	}
+	b, err := newBuilder(ctx, s.path+".build")
+	s.build = b
+	return err
 }
 
 // inspect reports whether the file is one of this schema version. It is not if
@@ -123,10 +130,7 @@ func (s *Store) openLive(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w, err := newWriter(ctx, db)
-	if err == nil {
-		err = tryLock(ctx, db)
-	}
+	w, err := newLiveWriter(ctx, db)
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
@@ -135,19 +139,22 @@ func (s *Store) openLive(ctx context.Context) error {
 		err = readers.PingContext(ctx)
 	}
 	if err != nil {
-		return errors.Join(err, db.Close())
+		return errors.Join(err, w.close())
 	}
 	s.live.Store(&live{writer: w, readers: readers})
 	return nil
 }
 
-// tryLock finds out whether another process is writing.
-func tryLock(ctx context.Context, db *sql.DB) error {
-	tx, err := db.BeginTx(ctx, nil)
+func newLiveWriter(ctx context.Context, db *sql.DB) (*writer, error) {
+	conn, err := db.Conn(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return tx.Rollback()
+	// Finds out whether another process is writing.
+	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE; ROLLBACK"); err != nil {
+		return nil, err
+	}
+	return newWriter(ctx, db, conn)
 }
 
 // Close closes the file. A build that is not finished is thrown away.
@@ -155,7 +162,7 @@ func (s *Store) Close() error {
 	s.closed.Store(true)
 	var err error
 	if l := s.live.Swap(nil); l != nil {
-		err = errors.Join(l.readers.Close(), l.writer.db.Close())
+		err = errors.Join(l.readers.Close(), l.writer.close())
 	}
 	if s.build != nil {
 		err = errors.Join(err, s.build.abandon())
@@ -172,7 +179,7 @@ func (s *Store) Checkpoint(ctx context.Context) (projections.Checkpoint, error) 
 	if err != nil {
 		return projections.Checkpoint{}, err
 	}
-	cp, err := w.checkpoint(ctx)
+	cp, err := w.readCheckpoint(ctx)
 	return cp, s.explain("read the checkpoint", err)
 }
 
@@ -182,13 +189,15 @@ func (s *Store) Write(ctx context.Context, b projections.Batch) error {
 	if err != nil {
 		return err
 	}
-	if err := w.write(ctx, &b); err != nil {
-		return s.explain("write a batch", err)
-	}
-	if s.build != nil {
+	err = w.write(ctx, &b)
+	switch {
+	case s.build == nil:
+	case err == nil:
 		s.build.learn(&b)
+	case !errors.Is(err, projections.ErrCheckpointMoved) && ctx.Err() == nil:
+		err = errors.Join(err, s.beginBuild(ctx)) // there is no way back to before the batch
 	}
-	return nil
+	return s.explain("write a batch", err)
 }
 
 // Load implements projections.Writer.
@@ -234,7 +243,7 @@ func (s *Store) writer() (*writer, error) {
 
 // openDB opens a pool of connections. mode is rw, or rwc to make the file.
 func openDB(path, mode string, connections int, pragmas ...string) (*sql.DB, error) {
-	query := url.Values{"_pragma": pragmas, "_txlock": {"immediate"}, "_dqs": {"0"}, "_error_rc": {"1"}, "mode": {mode}}
+	query := url.Values{"_pragma": pragmas, "_dqs": {"0"}, "_error_rc": {"1"}, "mode": {mode}}
 	name := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query.Encode()}
 	db, err := sql.Open("sqlite", name.String())
 	if err != nil {

@@ -14,7 +14,7 @@ func TestStore(t *testing.T) {
 // mustOpen opens keys.db in a directory.
 func mustOpen(t testing.TB, dir string) *Store {
 	t.Helper()
-	s, err := Open(t.Context(), Config{Path: filepath.Join(dir, "keys.db"), BuildCacheMiB: 8})
+	s, err := Open(t.Context(), Config{Path: filepath.Join(dir, "keys.db")})
 	if err != nil {
 		t.Fatal(err)
 	}

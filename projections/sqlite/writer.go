@@ -18,32 +18,36 @@ const (
 	macRows   = 128
 )
 
-// writer writes batches through the one connection of db.
+// writer writes batches through one connection.
 type writer struct {
-	db                 *sql.DB
-	keys, audit, macs  *inserter
-	end, void, move    *sql.Stmt
-	readCheckpointStmt *sql.Stmt
+	db   *sql.DB
+	conn *sql.Conn
+	// lasting says that all batches are in the one transaction of a build.
+	lasting bool
+
+	keys, audit, macs           *inserter
+	end, void, move, checkpoint *sql.Stmt
+	statements                  []*sql.Stmt // all of them
 }
 
-// newWriter prepares the statements. The tables exist.
-func newWriter(ctx context.Context, db *sql.DB) (*writer, error) {
-	w := &writer{db: db}
+// newWriter takes a connection of db and prepares the statements. The tables
+// exist. close closes db too.
+func newWriter(ctx context.Context, db *sql.DB, conn *sql.Conn) (*writer, error) {
+	w := &writer{db: db, conn: conn}
 	var err error
 	prepare := func(query string) *sql.Stmt {
 		if err != nil {
 			return nil
 		}
 		var s *sql.Stmt
-		s, err = db.PrepareContext(ctx, query)
+		if s, err = conn.PrepareContext(ctx, query); err == nil {
+			w.statements = append(w.statements, s)
+		}
 		return s
 	}
 	inserter := func(table, columns string, rows int) *inserter {
 		n := strings.Count(columns, ",") + 1
-		return &inserter{
-			rows: rows, columns: n,
-			many: prepare(insert(table, columns, n, rows)), one: prepare(insert(table, columns, n, 1)),
-		}
+		return &inserter{rows: rows, many: prepare(insert(table, columns, n, rows)), one: prepare(insert(table, columns, n, 1))}
 	}
 	w.keys = inserter("keys", keyInsertColumns, keyRows)
 	w.audit = inserter("audit", auditColumns, auditRows)
@@ -51,60 +55,78 @@ func newWriter(ctx context.Context, db *sql.DB) (*writer, error) {
 	w.end = prepare(fmt.Sprintf("UPDATE keys SET to_seq = ? WHERE from_seq = ? AND key_id = ? AND to_seq = %d", openEnd))
 	w.void = prepare("INSERT INTO voids (key_id, account, seq, reason) VALUES (?, ?, ?, ?)")
 	w.move = prepare("UPDATE checkpoint SET seq = ?, event_id = ? WHERE seq = ? AND event_id = ?")
-	w.readCheckpointStmt = prepare("SELECT seq, event_id FROM checkpoint")
+	w.checkpoint = prepare("SELECT seq, event_id FROM checkpoint")
 	if err != nil {
-		return nil, fmt.Errorf("prepare statements: %w", err)
+		return nil, errors.Join(fmt.Errorf("prepare statements: %w", err), w.close())
 	}
 	return w, nil
 }
 
-func (w *writer) checkpoint(ctx context.Context) (projections.Checkpoint, error) {
+// close closes the statements too: one that is left keeps the file locked.
+func (w *writer) close() error {
+	var errs []error
+	for _, s := range w.statements {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(append(errs, w.conn.Close(), w.db.Close())...)
+}
+
+func (w *writer) readCheckpoint(ctx context.Context) (projections.Checkpoint, error) {
 	var cp projections.Checkpoint
-	err := w.readCheckpointStmt.QueryRowContext(ctx).Scan(&cp.Seq, &cp.EventID)
+	err := w.checkpoint.QueryRowContext(ctx).Scan(&cp.Seq, &cp.EventID)
 	return cp, err
 }
 
-// write applies the batch in one transaction.
+// write applies the batch, in a transaction of its own unless there is a lasting one.
 func (w *writer) write(ctx context.Context, b *projections.Batch) error {
-	tx, err := w.db.BeginTx(ctx, nil)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if w.lasting {
+		return w.writeRows(context.WithoutCancel(ctx), b)
+	}
+	if _, err := w.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	// Inside, nothing waits for a lock, and a context that can end would cost a
+	// goroutine for every statement.
+	ctx = context.WithoutCancel(ctx)
+	err := w.writeRows(ctx, b)
+	if err == nil {
+		_, err = w.conn.ExecContext(ctx, "COMMIT")
+	}
 	if err != nil {
-		return err
+		// Some errors have rolled back already; then this one has nothing to do.
+		_, _ = w.conn.ExecContext(ctx, "ROLLBACK")
 	}
-	defer func() { _ = tx.Rollback() }() // of no effect after a commit
-	// Within the transaction nothing waits for a lock. A context that can end would
-	// cost a goroutine for every statement.
-	if err := w.writeRows(context.WithoutCancel(ctx), tx, b); err != nil {
-		return err
-	}
-	return tx.Commit()
+	return err
 }
 
-func (w *writer) writeRows(ctx context.Context, tx *sql.Tx, b *projections.Batch) error {
-	moved, err := tx.StmtContext(ctx, w.move).ExecContext(ctx, signed(b.To.Seq), b.To.EventID, signed(b.From.Seq), b.From.EventID)
+func (w *writer) writeRows(ctx context.Context, b *projections.Batch) error {
+	moved, err := w.move.ExecContext(ctx, signed(b.To.Seq), b.To.EventID, signed(b.From.Seq), b.From.EventID)
 	if err := one(moved, err, projections.ErrCheckpointMoved); err != nil {
 		return err
 	}
-	end := tx.StmtContext(ctx, w.end)
 	for i := range b.Ended {
 		e := &b.Ended[i]
-		ended, err := end.ExecContext(ctx, signed(e.ToSeq), signed(e.FromSeq), string(e.Key))
+		ended, err := w.end.ExecContext(ctx, signed(e.ToSeq), signed(e.FromSeq), string(e.Key))
 		if err := one(ended, err, errNoVersion); err != nil {
 			return fmt.Errorf("end version %d of key %s: %w", e.FromSeq, e.Key, err)
 		}
 	}
-	err = w.keys.insert(ctx, tx, len(b.Versions), func(args []any, i int) []any { return appendKey(args, &b.Versions[i]) })
+	err = w.keys.insert(ctx, len(b.Versions), func(args []any, i int) []any { return appendKey(args, &b.Versions[i]) })
 	if err != nil {
 		return fmt.Errorf("insert keys: %w", err)
 	}
 	var buf []byte
-	err = w.audit.insert(ctx, tx, len(b.Audit), func(args []any, i int) []any {
+	err = w.audit.insert(ctx, len(b.Audit), func(args []any, i int) []any {
 		args, buf = appendAudit(args, &b.Audit[i], buf)
 		return args
 	})
 	if err != nil {
 		return fmt.Errorf("insert audit: %w", err)
 	}
-	err = w.macs.insert(ctx, tx, len(b.Macs), func(args []any, i int) []any {
+	err = w.macs.insert(ctx, len(b.Macs), func(args []any, i int) []any {
 		m := &b.Macs[i]
 		return append(args, signed(m.Seq), m.Hash[:], string(m.Key))
 	})
@@ -113,8 +135,7 @@ func (w *writer) writeRows(ctx context.Context, tx *sql.Tx, b *projections.Batch
 	}
 	for i := range b.Voids {
 		v := &b.Voids[i]
-		_, err := tx.StmtContext(ctx, w.void).ExecContext(ctx, string(v.Key), string(v.Account), signed(v.Seq), string(v.Reason))
-		if err != nil {
+		if _, err := w.void.ExecContext(ctx, string(v.Key), string(v.Account), signed(v.Seq), string(v.Reason)); err != nil {
 			return fmt.Errorf("insert void key %s: %w", v.Key, err)
 		}
 	}
@@ -136,13 +157,13 @@ func one(r sql.Result, err, missing error) error {
 
 // inserter inserts rows into one table, many by one statement.
 type inserter struct {
-	rows, columns int
-	many, one     *sql.Stmt
-	args          []any
+	rows      int
+	many, one *sql.Stmt
+	args      []any
 }
 
 // insert inserts n rows, the arguments of which row appends.
-func (ins *inserter) insert(ctx context.Context, tx *sql.Tx, n int, row func(args []any, i int) []any) error {
+func (ins *inserter) insert(ctx context.Context, n int, row func(args []any, i int) []any) error {
 	for done := 0; done < n; {
 		stmt, rows := ins.many, ins.rows
 		if n-done < rows {
@@ -152,7 +173,7 @@ func (ins *inserter) insert(ctx context.Context, tx *sql.Tx, n int, row func(arg
 		for i := range rows {
 			ins.args = row(ins.args, done+i)
 		}
-		if _, err := tx.StmtContext(ctx, stmt).ExecContext(ctx, ins.args...); err != nil {
+		if _, err := stmt.ExecContext(ctx, ins.args...); err != nil {
 			return err
 		}
 		done += rows
