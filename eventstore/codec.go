@@ -84,14 +84,30 @@ func (enc encoder) encode(e Event) ([]byte, error) {
 
 // decode reads the stored bytes of the event at seq of an aggregate. It keeps raw.
 func decode(seq uint64, a Aggregate, raw []byte) (Event, error) {
+	if env, ok := scanEnvelope(raw); ok {
+		if e, err := env.event(seq, a, raw); err == nil {
+			return e, nil
+		}
+	}
+	return decodeCarefully(seq, a, raw)
+}
+
+// decodeCarefully is decode without its short cut, and has the last word on what
+// is refused.
+func decodeCarefully(seq uint64, a Aggregate, raw []byte) (Event, error) {
+	var env envelope
+	if err := json.Unmarshal(raw, &env); err != nil {
+		return Event{}, undecodable(seq, err)
+	}
+	return env.event(seq, a, raw)
+}
+
+// event checks the envelope, reads the data and puts the two together.
+func (env *envelope) event(seq uint64, a Aggregate, raw []byte) (Event, error) {
 	// The bytes are exported as a line of their own. Inside JSON strings a line
 	// break is always escaped, so one byte tells.
 	if bytes.IndexByte(raw, '\n') >= 0 {
 		return Event{}, undecodable(seq, errors.New("more than one line"))
-	}
-	var env envelope
-	if err := json.Unmarshal(raw, &env); err != nil {
-		return Event{}, undecodable(seq, err)
 	}
 	if err := env.check(a); err != nil {
 		return Event{}, undecodable(seq, err)

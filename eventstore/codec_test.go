@@ -102,6 +102,30 @@ func TestEncodeTimes(t *testing.T) {
 	}
 }
 
+func TestScanTakesWhatIsWritten(t *testing.T) {
+	for _, s := range samples() {
+		for _, e := range []Event{s.event(), withoutOptional(s.event())} {
+			raw, err := newEncoder().encode(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, ok := scanEnvelope(raw); !ok {
+				t.Errorf("not scanned: %s", raw)
+			}
+			got, err := decode(1, e.Aggregate, raw)
+			careful, err2 := decodeCarefully(1, e.Aggregate, raw)
+			if err != nil || err2 != nil || !reflect.DeepEqual(got, careful) {
+				t.Errorf("%v, %v: %+v\n%+v", err, err2, got, careful)
+			}
+		}
+	}
+}
+
+func withoutOptional(e Event) Event {
+	e.CommandHash, e.RequestID, e.TraceParent = "", "", ""
+	return e
+}
+
 func FuzzDecode(f *testing.F) {
 	enc := newEncoder()
 	for _, s := range samples() {
@@ -110,10 +134,23 @@ func FuzzDecode(f *testing.F) {
 			f.Fatal(err)
 		}
 		f.Add(raw)
+		f.Add(bytes.Replace(raw, []byte(`{"`), []byte(`{ "`), 1))
+		f.Add(bytes.Replace(raw, []byte(`,"data"`), []byte(`,"ext":1,"data"`), 1))
+		f.Add(append(bytes.Clone(raw[:len(raw)-1]), `,"ext":1}`...))
+		f.Add(append(bytes.Clone(raw[:len(raw)-1]), `,"id":"again"}`...))
+		f.Add(append(bytes.Clone(raw), ' '))
+		f.Add(bytes.Replace(raw, []byte(`T09:`), []byte(`t09:`), 1))
+		f.Add(bytes.Replace(raw, []byte(`.123456Z`), []byte(`,123456Z`), 1))
+		f.Add(bytes.Replace(raw, []byte(`.123456Z`), []byte(`.123456+02:00`), 1))
 	}
 	a := sample{}.event().Aggregate
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		e, err := decode(1, a, raw)
+		careful, carefulErr := decodeCarefully(1, a, raw)
+		if (err == nil) != (carefulErr == nil) || err == nil && !reflect.DeepEqual(e, careful) {
+			e.Raw, careful.Raw = nil, nil
+			t.Fatalf("decoded %q as\n%+v, %v\ncarefully as\n%+v, %v", raw, e, err, careful, carefulErr)
+		}
 		if err != nil {
 			return
 		}
@@ -160,4 +197,27 @@ func FuzzSubject(f *testing.F) {
 			t.Fatalf("%q reads back as %+v, %v", subject, back, err)
 		}
 	})
+}
+
+func BenchmarkDecode(b *testing.B) {
+	for _, s := range samples() {
+		e := s.event()
+		raw, err := newEncoder().encode(e)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for name, f := range map[string]func() (Event, error){
+			"decode":  func() (Event, error) { return decode(1, e.Aggregate, raw) },
+			"careful": func() (Event, error) { return decodeCarefully(1, e.Aggregate, raw) },
+		} {
+			b.Run(name+"/"+string(e.Type()), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := f(); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
 }

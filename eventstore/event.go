@@ -10,7 +10,8 @@ import (
 const MaxEventBytes = 32 << 10
 
 // Event is one stored event. It must not be written to: Raw and what Data points
-// at may be shared.
+// at may be shared. The strings outside Data share memory with each other, some
+// 400 bytes: clone what is kept for long.
 type Event struct {
 	// Seq is the place in the one total order, from 1, without gaps.
 	Seq uint64

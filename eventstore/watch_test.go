@@ -79,6 +79,22 @@ func (b bench) mustDelete(t *testing.T) jetstream.StreamConfig {
 	return st.CachedInfo().Config
 }
 
+// mustCreate makes a stream in place of a deleted one, whose files the server may
+// not have removed yet.
+func (b bench) mustCreate(t *testing.T, cfg jetstream.StreamConfig) (st jetstream.Stream) {
+	t.Helper()
+	eventstoretest.Eventually(t, soon, "the stream is created", func() (created bool) {
+		var err error
+		st, err = b.js.CreateStream(t.Context(), cfg)
+		api, refused := errors.AsType[*jetstream.APIError](err)
+		if err != nil && (!refused || api.ErrorCode != 10049) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
+	return st
+}
+
 func (b bench) mustBecome(t *testing.T, what string, is func(error) bool) {
 	t.Helper()
 	eventstoretest.Eventually(t, soon, "health: "+what, func() bool { return is(b.log.Health()) })
@@ -120,16 +136,16 @@ func TestDriftAtStart(t *testing.T) {
 		"allow_msg_ttl": func(c *jetstream.StreamConfig) {
 			c.AllowMsgTTL = true
 		},
-		"allow_msg_schedules": func(c *jetstream.StreamConfig) { c.AllowMsgSchedules, c.DenyPurge, c.Discard = true, false, jetstream.DiscardOld },
-		"storage":             func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage },
+		"allow_msg_schedules": func(c *jetstream.StreamConfig) {
+			c.AllowMsgSchedules, c.DenyPurge, c.Discard = true, false, jetstream.DiscardOld
+		},
+		"storage": func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage },
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := mustBench(t)
 			cfg := b.mustDelete(t)
 			change(&cfg)
-			if _, err := b.js.CreateStream(t.Context(), cfg); err != nil {
-				t.Fatal(err)
-			}
+			b.mustCreate(t, cfg)
 			_, err := eventstore.Open(t.Context(), b.cfg)
 			drift, ok := errors.AsType[*eventstore.DriftError](err)
 			if !ok || !strings.Contains(drift.Error(), "; "+name+": want ") {
@@ -163,9 +179,7 @@ func TestHistoryMadeAnew(t *testing.T) {
 	}()
 	<-read
 	cfg := b.mustDelete(t)
-	if _, err := b.js.CreateStream(t.Context(), cfg); err != nil {
-		t.Fatal(err)
-	}
+	b.mustCreate(t, cfg)
 	b.mustBecome(t, "history replaced", replaced)
 	select {
 	case err := <-tail:
@@ -194,9 +208,7 @@ func TestHistoryMadeAnewBetweenLooks(t *testing.T) {
 		eventstoretest.MustAppend(t, b.log, eventstoretest.Meta("c"), eventstoretest.Created("acct_1", i))
 	}
 	cfg := b.mustDelete(t)
-	if _, err := b.js.CreateStream(t.Context(), cfg); err != nil {
-		t.Fatal(err)
-	}
+	b.mustCreate(t, cfg)
 	if _, err := b.log.Append(t.Context(), eventstoretest.Meta("c"), eventstoretest.Created("acct_1", 9)); !replaced(err) {
 		t.Errorf("append: %v", err)
 	}
@@ -217,10 +229,7 @@ func TestHistoryWithAHole(t *testing.T) {
 	b := mustBench(t)
 	cfg := b.mustDelete(t)
 	cfg.DenyDelete = false
-	st, err := b.js.CreateStream(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := b.mustCreate(t, cfg)
 	for range 3 {
 		if _, err := b.js.Publish(t.Context(), "keyledger.events.a.key.b", []byte("{}")); err != nil {
 			t.Fatal(err)
