@@ -21,8 +21,8 @@ import (
 	"github.com/keyledger/keyledger/server/servertest"
 )
 
-// window is how long each side is measured at a time.
-const window = 2 * time.Second
+// commandWindow is how long each side is measured at a time.
+const commandWindow = 2 * time.Second
 
 // BenchmarkCommands compares create commands over HTTP, every one synced before
 // its answer, with the limit: as many raw JetStream publishers, each expecting an
@@ -40,8 +40,8 @@ func BenchmarkCommands(b *testing.B) {
 			var raws, https, rates, latencies []float64
 			for b.Loop() {
 				for range 3 {
-					raw := measure(b, clients, publish)
-					over := measure(b, clients, create)
+					raw := measure(b, clients, commandWindow, publish)
+					over := measure(b, clients, commandWindow, create)
 					raws, https = append(raws, raw.rate), append(https, over.rate)
 					rates = append(rates, over.rate/raw.rate)
 					latencies = append(latencies, over.latency.Seconds()/raw.latency.Seconds())
@@ -63,7 +63,7 @@ type measured struct {
 
 // measure calls do from as many goroutines as there are clients, one call after
 // the other, for a window.
-func measure(b *testing.B, clients int, do func(client, n int) error) measured {
+func measure(b *testing.B, clients int, window time.Duration, do func(client, n int) error) measured {
 	b.Helper()
 	var mu sync.Mutex
 	var took []time.Duration

@@ -35,8 +35,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h[headerRequestID] = []string{x.requestID}
 	h["X-Content-Type-Options"] = nosniff
-	h["Referrer-Policy"] = noReferrer
-	h["Content-Security-Policy"] = noContent
 	if isAPI(r.URL.Path) {
 		h["Cache-Control"] = noStore
 	}
@@ -52,8 +50,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 //nolint:gochecknoglobals // constants, if Go had constant slices
 var (
 	nosniff     = []string{"nosniff"}
-	noReferrer  = []string{"no-referrer"}
-	noContent   = []string{"default-src 'none'; frame-ancestors 'none'"}
 	noStore     = []string{"no-store"}
 	contentJSON = []string{client.MediaTypeJSON}
 )

@@ -49,6 +49,7 @@ func (s *Server) pageRoutes() {
 
 func page(x *exchange, contentType string, body []byte) {
 	x.Header().Set("Content-Security-Policy", pagePolicy)
+	x.Header().Set("Referrer-Policy", "no-referrer")
 	x.Header().Set("Content-Type", contentType)
 	_, _ = x.Write(body) // the caller is gone if it fails
 }
