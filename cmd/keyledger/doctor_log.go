@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore"
 	"github.com/keyledger/keyledger/eventstore/embedded"
+	"github.com/keyledger/keyledger/projections"
 	"github.com/keyledger/keyledger/projections/sqlite"
 )
 
@@ -116,17 +118,13 @@ func (x *examination) tables(ctx context.Context, log *eventstore.Log, head uint
 		x.fail("tables", "", "%s", firstLine(err))
 		return
 	}
-	if at.Seq == 0 {
-		x.ok("tables", "empty; the next start builds them")
-		return
-	}
-	event, err := log.At(ctx, at.Seq)
+	same, err := sameHistory(ctx, log, at)
 	switch {
-	case errors.Is(err, eventstore.ErrNoEvent) || err == nil && event.ID != at.EventID:
-		x.fail("tables", "restore the log that belongs to the tables, or remove "+path+" to build them from this log",
-			"history was replaced: the tables hold an event at seq %d that the log does not", at.Seq)
 	case err != nil:
 		x.fail("tables", "", "%s", firstLine(err))
+	case !same:
+		f := explain(replacedHistory(at, path))
+		x.fail("tables", f.do, "%s", f.what)
 	default:
 		x.ok("tables", "at seq %d of %d", at.Seq, head)
 	}
@@ -145,6 +143,28 @@ func (x *examination) loggedPeppers(ctx context.Context, log *eventstore.Log) {
 		}
 	}
 	x.comparePeppers(used)
+}
+
+// sameHistory reports whether the log holds the event that the tables say they
+// have come to.
+func sameHistory(ctx context.Context, log *eventstore.Log, at projections.Checkpoint) (bool, error) {
+	if at.Seq == 0 {
+		return true, nil
+	}
+	event, err := log.At(ctx, at.Seq)
+	switch {
+	case errors.Is(err, eventstore.ErrNoEvent):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("compare the tables with the log: %w", err)
+	default:
+		return event.ID == at.EventID, nil
+	}
+}
+
+func replacedHistory(at projections.Checkpoint, path string) error {
+	return failf("restore the log that belongs to the tables, or remove "+path+"* to build them from this log",
+		"history was replaced: the tables know event %s at seq %d, and the log does not hold it", at.EventID, at.Seq)
 }
 
 // creations are the types of the events that name a pepper.

@@ -81,7 +81,7 @@ func (c eventsReplay) Run(a *app) error {
 }
 
 type eventsFollow struct {
-	FromNow bool `xor:"from" help:"Only what happens from now on."`
+	FromNow bool `help:"Only what happens from now on."`
 	eventFilter
 	connection
 }
@@ -96,6 +96,9 @@ Examples:
 }
 
 func (c eventsFollow) Run(a *app) error {
+	if c.FromNow && (c.FromSeq != 0 || c.FromTime != "") {
+		return usagef("give one of them", "--from-now, --from-seq and --from-time are ways to say the same")
+	}
 	cl, err := c.client(a)
 	if err != nil {
 		return err

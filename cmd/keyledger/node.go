@@ -60,7 +60,7 @@ func startNode(ctx context.Context, s settings, logger *slog.Logger, now func() 
 	n := &node{settings: s, logger: logger, now: now, metrics: prometheus.NewRegistry()}
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, step := range []func(context.Context) error{
-		n.takeDataDir, n.listen, n.loadKeyring, n.makeVerifier, n.openLog, n.openTables, n.makeHandler, n.makeServer,
+		n.takeDataDir, n.listen, n.loadKeyring, n.makeVerifier, n.openLog, n.openTables, n.checkHistory, n.makeHandler, n.makeServer,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, n.close(ctx))
@@ -182,6 +182,20 @@ func (n *node) openTables(ctx context.Context) error {
 	n.onClose(func(context.Context) error { return store.Close() })
 	n.table = store
 	n.tables, err = projections.New(projections.Config{Store: store, Log: n.log, Logger: n.logger, Registerer: n.metrics})
+	return err
+}
+
+// checkHistory looks before anything is written: a log that is not the one that
+// the tables were made from must not get new events.
+func (n *node) checkHistory(ctx context.Context) error {
+	at, err := n.table.Checkpoint(ctx)
+	if err != nil {
+		return fmt.Errorf("read how far the tables are: %w", err)
+	}
+	same, err := sameHistory(ctx, n.log, at)
+	if err == nil && !same {
+		return replacedHistory(at, filepath.Join(n.DataDir, keyTableFile))
+	}
 	return err
 }
 

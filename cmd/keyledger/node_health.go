@@ -4,14 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore/embedded"
 )
 
-// welcome makes sure that the operator exists, waits until the node answers from
-// the whole history, says where it is, and calls ready.
+// welcome waits until the node knows the whole history, makes sure that the
+// operator exists, says where the node is, and calls ready. The operator comes
+// after the history: a keyring that is not the log's must not add a key to it.
 func (n *node) welcome(ctx context.Context, ready func()) error {
+	if err := n.awaitVerifier(ctx); err != nil {
+		return ignoreEnd(ctx, err)
+	}
 	if err := n.ensureOperator(ctx); err != nil {
 		return ignoreEnd(ctx, err)
 	}
@@ -31,6 +36,23 @@ func (n *node) welcome(ctx context.Context, ready func()) error {
 	n.onClose(func(context.Context) error { return removeServerFile(n.DataDir) })
 	ready()
 	<-ctx.Done()
+	return nil
+}
+
+const readyPoll = 2 * time.Millisecond
+
+// awaitVerifier waits until the verifier has read the log to its end and found
+// every pepper that it needs.
+func (n *node) awaitVerifier(ctx context.Context) error {
+	tick := time.NewTicker(readyPoll)
+	defer tick.Stop()
+	for !n.verifier.Ready() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	return nil
 }
 
