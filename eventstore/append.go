@@ -8,10 +8,11 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/keyledger/keyledger/domain"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"github.com/keyledger/keyledger/domain"
 )
 
 // maxBatchEvents is what the server accepts in one atomic batch.

@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/keyledger/keyledger/domain"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/keyledger/keyledger/domain"
 )
 
 var (

@@ -156,7 +156,11 @@ func mustDomainTypes(t *testing.T) []domain.EventType {
 				return true
 			}
 			for _, v := range spec.Values {
-				text, err := strconv.Unquote(v.(*ast.BasicLit).Value)
+				literal, ok := v.(*ast.BasicLit)
+				if !ok {
+					t.Fatalf("%s: a type that is no literal", path)
+				}
+				text, err := strconv.Unquote(literal.Value)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -19,8 +19,8 @@ type queue struct {
 	err     error
 }
 
-func newQueue(max int) *queue {
-	q := &queue{max: max, ready: make(chan struct{}, 1)}
+func newQueue(size int) *queue {
+	q := &queue{max: size, ready: make(chan struct{}, 1)}
 	q.space.L = &q.mu
 	return q
 }

@@ -8,8 +8,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/keyledger/keyledger/domain"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/keyledger/keyledger/domain"
 )
 
 // timeSlack is how much earlier than [Filter.FromTime] the stream is entered:

@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/keyledger/keyledger/domain"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/keyledger/keyledger/domain"
 )
 
 const (

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/go-json-experiment/json"
+
 	"github.com/keyledger/keyledger/domain"
 )
 

@@ -3,9 +3,10 @@ package embedded
 import (
 	"crypto/subtle"
 
+	"github.com/nats-io/nats-server/v2/server"
+
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore"
-	"github.com/nats-io/nats-server/v2/server"
 )
 
 // Permissions lists the subjects that a client may publish and subscribe to, as

@@ -65,7 +65,7 @@ func TestShutdownObeysItsContext(t *testing.T) {
 }
 
 func TestStartFails(t *testing.T) {
-	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	busy, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,25 +76,21 @@ func TestStartFails(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cancelled, cancel := context.WithCancel(t.Context())
-	cancel()
 	for _, c := range []struct {
 		name string
-		ctx  context.Context
 		cfg  embedded.Config
 		want string
 	}{
-		{"port in use", t.Context(), embedded.Config{DataDir: t.TempDir(), Listen: busy.Addr().String()}, "is in use by another program"},
-		{"data dir held", t.Context(), embedded.Config{DataDir: held}, "is in use by another process"},
-		{"data dir is a file", t.Context(), embedded.Config{DataDir: file}, "not a directory"},
-		{"no data dir", t.Context(), embedded.Config{}, "no data dir"},
-		{"no such sync mode", t.Context(), embedded.Config{DataDir: t.TempDir(), Sync: "sometimes"}, "unknown sync mode"},
-		{"no port", t.Context(), embedded.Config{DataDir: t.TempDir(), Listen: "127.0.0.1"}, "missing port"},
-		{"port of no number", t.Context(), embedded.Config{DataDir: t.TempDir(), Listen: "127.0.0.1:nats"}, "not a number"},
-		{"context", cancelled, embedded.Config{DataDir: t.TempDir()}, "context canceled"},
+		{"port in use", embedded.Config{DataDir: t.TempDir(), Listen: busy.Addr().String()}, "is in use by another program"},
+		{"data dir held", embedded.Config{DataDir: held}, "is in use by another process"},
+		{"data dir is a file", embedded.Config{DataDir: file}, "not a directory"},
+		{"no data dir", embedded.Config{}, "no data dir"},
+		{"no such sync mode", embedded.Config{DataDir: t.TempDir(), Sync: "sometimes"}, "unknown sync mode"},
+		{"no port", embedded.Config{DataDir: t.TempDir(), Listen: "127.0.0.1"}, "missing port"},
+		{"port of no number", embedded.Config{DataDir: t.TempDir(), Listen: "127.0.0.1:nats"}, "not a number"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s, err := embedded.Start(c.ctx, c.cfg)
+			s, err := embedded.Start(t.Context(), c.cfg)
 			if err == nil {
 				_ = s.Shutdown(t.Context())
 				t.Fatal("started")
@@ -104,6 +100,16 @@ func TestStartFails(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestStartObeysItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	dir := t.TempDir()
+	if _, err := embedded.Start(ctx, embedded.Config{DataDir: dir}); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	eventstoretest.MustServer(t, embedded.Config{DataDir: dir, Sync: embedded.SyncLazy}) // the dir is free
 }
 
 // Whoever trades safety for speed is told so; the server's own lines go where

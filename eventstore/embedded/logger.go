@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 )
@@ -33,7 +32,7 @@ func (l *serverLogger) Tracef(string, ...any) {}
 // Fatalf implements server.Logger.
 func (l *serverLogger) Fatalf(format string, v ...any) {
 	select {
-	case l.fatal <- errors.New(fmt.Sprintf(format, v...)):
+	case l.fatal <- fmt.Errorf(format, v...):
 	default:
 		l.log(slog.LevelError, format, v)
 	}

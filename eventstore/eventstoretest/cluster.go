@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
@@ -37,7 +38,7 @@ type nodeConfig struct {
 	Dir         string
 	ClientPort  int
 	ClusterPort int
-	Routes      []string
+	Routes      map[string]string // addresses by node
 }
 
 // NodeMain runs a node of a cluster and does not return, if this process was
@@ -63,10 +64,15 @@ func runNode(text string) error {
 	opts := &server.Options{
 		ServerName: cfg.Name, Host: "127.0.0.1", Port: cfg.ClientPort,
 		JetStream: true, StoreDir: cfg.Dir, SyncAlways: true, NoSigs: true, NoLog: true,
-		Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: cfg.ClusterPort, NoAdvertise: true},
+		Cluster: server.ClusterOpts{
+			Name: "test", Host: "127.0.0.1", Port: cfg.ClusterPort, NoAdvertise: true,
+			// Each node asks for another name, and one that heard of a node by
+			// gossip gives its own: so there are no routes but those of Routes.
+			Username: cfg.Name, Password: cfg.Name,
+		},
 	}
-	for _, route := range cfg.Routes {
-		opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats", Host: route})
+	for name, addr := range cfg.Routes {
+		opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats", Host: addr, User: url.UserPassword(name, name)})
 	}
 	s, err := server.NewServer(opts)
 	if err != nil {
@@ -115,14 +121,14 @@ func MustCluster(tb testing.TB) *Cluster {
 
 func startCluster(tb testing.TB) (*Cluster, error) {
 	tb.Helper()
-	ports, err := freePorts(2 * clusterSize)
+	ports, err := freePorts(tb.Context(), 2*clusterSize)
 	if err != nil {
 		return nil, err
 	}
 	c := &Cluster{}
 	for i := range clusterSize {
 		cfg := nodeConfig{
-			Name: fmt.Sprintf("node-%d", i+1), Dir: filepath.Join(tb.TempDir(), "nats"),
+			Name: nodeName(i), Dir: filepath.Join(tb.TempDir(), "nats"), Routes: make(map[string]string),
 			ClientPort: ports[i], ClusterPort: ports[clusterSize+i],
 		}
 		for j := range clusterSize {
@@ -134,7 +140,7 @@ func startCluster(tb testing.TB) (*Cluster, error) {
 				p := MustProxy(tb, addr)
 				c.far, addr = append(c.far, p), p.Addr()
 			}
-			cfg.Routes = append(cfg.Routes, addr)
+			cfg.Routes[nodeName(j)] = addr
 		}
 		c.nodes = append(c.nodes, &node{cfg: cfg})
 	}
@@ -147,16 +153,22 @@ func startCluster(tb testing.TB) (*Cluster, error) {
 	return c, nil
 }
 
+func nodeName(i int) string { return fmt.Sprintf("node-%d", i+1) }
+
 // freePorts returns ports that nobody listened on a moment ago.
-func freePorts(n int) ([]int, error) {
+func freePorts(ctx context.Context, n int) ([]int, error) {
 	var ports []int
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
 		defer func() { _ = l.Close() }() // all are held until all are found
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		addr, err := netip.ParseAddrPort(l.Addr().String())
+		if err != nil {
+			return nil, err
+		}
+		ports = append(ports, int(addr.Port()))
 	}
 	return ports, nil
 }
@@ -170,7 +182,7 @@ func (n *node) start() error {
 	if err != nil {
 		return err
 	}
-	n.cmd = exec.CommandContext(context.Background(), exe) //nolint:gosec // the test's own binary
+	n.cmd = exec.CommandContext(context.Background(), exe)
 	n.cmd.Env = append(os.Environ(), nodeEnv+"="+string(text))
 	n.cmd.Stderr = os.Stderr
 	in, err := n.cmd.StdinPipe()

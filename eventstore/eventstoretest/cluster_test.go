@@ -10,10 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore"
 	"github.com/keyledger/keyledger/eventstore/eventstoretest"
-	"github.com/nats-io/nats.go"
 )
 
 func TestCluster(t *testing.T) {
@@ -28,20 +29,26 @@ func TestCluster(t *testing.T) {
 	t.Run("the leader is killed under 64 writers", func(t *testing.T) { testKill(t, c) })
 }
 
-func mustOpenAt(t *testing.T, url string) *eventstore.Log {
+func mustOpenAt(t *testing.T, url string, change ...func(*eventstore.Config)) *eventstore.Log {
 	t.Helper()
 	nc, err := eventstore.Connect(t.Context(), eventstore.ConnectConfig{URL: url})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	return eventstoretest.MustOpen(t, eventstore.Config{Conn: nc, Replicas: 3})
+	cfg := eventstore.Config{Conn: nc, Replicas: 3}
+	for _, f := range change {
+		f(&cfg)
+	}
+	return eventstoretest.MustOpen(t, cfg)
 }
 
 // A follower whose links are held up answers from what it has, and does not know
 // better. The leader's answer comes late, but right.
 func testStaleFollower(t *testing.T, c *eventstoretest.Cluster) {
-	near, far := mustOpenAt(t, c.NodeURL(0)), mustOpenAt(t, c.NodeURL(2))
+	near := mustOpenAt(t, c.NodeURL(0))
+	// A request that the far node passes on is lost: it is soon asked again.
+	far := mustOpenAt(t, c.NodeURL(2), func(c *eventstore.Config) { c.AckTimeout = 100 * time.Millisecond })
 	control, err := nats.Connect(c.NodeURL(0))
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +115,7 @@ func testKill(t *testing.T, c *eventstoretest.Cluster) {
 	for w := range writers {
 		wg.Go(func() {
 			for n := 0; stop.Load() == 0; n++ {
-				o := execute(t, ctx, logs[w%connections], w, n)
+				o := execute(ctx, t, logs[w%connections], w, n)
 				if o.seq > 0 {
 					acked.Add(1)
 				}
@@ -149,7 +156,7 @@ func testKill(t *testing.T, c *eventstoretest.Cluster) {
 
 // execute runs the n-th command of a writer: every fourth creates a key, the
 // others rename it.
-func execute(t *testing.T, ctx context.Context, log *eventstore.Log, w, n int) outcome {
+func execute(ctx context.Context, t *testing.T, log *eventstore.Log, w, n int) outcome {
 	t.Helper()
 	number := w*1000 + n/4
 	o := outcome{command: fmt.Sprintf("%d-%d", w, n), key: eventstoretest.Key("acct_kill", number)}

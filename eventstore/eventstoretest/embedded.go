@@ -9,9 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/keyledger/keyledger/eventstore"
 	"github.com/keyledger/keyledger/eventstore/embedded"
-	"github.com/nats-io/nats.go"
 )
 
 const stopTimeout = 10 * time.Second
@@ -36,7 +37,7 @@ func MustServer(tb testing.TB, cfg embedded.Config) *embedded.Server {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), stopTimeout)
 		defer cancel()
 		if err := s.Shutdown(ctx); err != nil {
 			tb.Error(err)

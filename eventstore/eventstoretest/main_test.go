@@ -3,8 +3,9 @@ package eventstoretest_test
 import (
 	"testing"
 
-	"github.com/keyledger/keyledger/eventstore/eventstoretest"
 	"go.uber.org/goleak"
+
+	"github.com/keyledger/keyledger/eventstore/eventstoretest"
 )
 
 func TestMain(m *testing.M) {

@@ -1,6 +1,7 @@
 package eventstoretest
 
 import (
+	"context"
 	"net"
 	"sync"
 	"testing"
@@ -23,13 +24,14 @@ type Proxy struct {
 // MustProxy starts a proxy to an address; it ends with the test.
 func MustProxy(tb testing.TB, target string) *Proxy {
 	tb.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
 	p := &Proxy{listener: listener, target: target, conns: make(map[net.Conn]bool)}
 	p.moved.L = &p.mu
-	p.wg.Go(p.accept)
+	ctx := context.WithoutCancel(tb.Context())
+	p.wg.Go(func() { p.accept(ctx) })
 	tb.Cleanup(func() {
 		_ = listener.Close()
 		p.set(func() { p.done, p.held = true, false })
@@ -69,13 +71,13 @@ func (p *Proxy) set(f func()) {
 	p.moved.Broadcast()
 }
 
-func (p *Proxy) accept() {
+func (p *Proxy) accept(ctx context.Context) {
 	for {
 		client, err := p.listener.Accept()
 		if err != nil {
 			return
 		}
-		target, err := net.Dial("tcp", p.target)
+		target, err := new(net.Dialer).DialContext(ctx, "tcp", p.target)
 		if err != nil {
 			_ = client.Close()
 			continue

@@ -9,10 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyledger/keyledger/domain"
-	"github.com/keyledger/keyledger/eventstore"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/eventstore"
 )
 
 // Site is a NATS installation that the suite runs against.

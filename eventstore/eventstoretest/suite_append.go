@@ -11,9 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 func testAppendLoad(t *testing.T, site Site) {

@@ -4,9 +4,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/keyledger/keyledger/eventstore/embedded"
 	"github.com/keyledger/keyledger/eventstore/eventstoretest"
-	"github.com/nats-io/nats.go"
 )
 
 func TestEmbedded(t *testing.T) {
