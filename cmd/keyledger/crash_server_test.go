@@ -49,8 +49,8 @@ type process struct {
 	address serverFile // once ready
 }
 
-// launch starts a server on a data dir and does not wait for it. The command line
-// is the program, what goes before serve (a tracer), and further flags.
+// launch starts a server on a data dir and does not wait for it. Signals go to its
+// process group, so that they reach it behind a tracer too.
 func launch(t *testing.T, program, dataDir string, options ...func(*exec.Cmd)) *process {
 	t.Helper()
 	if err := os.Remove(filepath.Join(dataDir, serverFileName)); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -59,6 +59,7 @@ func launch(t *testing.T, program, dataDir string, options ...func(*exec.Cmd)) *
 	p := &process{t: t, dataDir: dataDir, log: dataDir + ".log", exited: make(chan struct{})}
 	// Not CommandContext: the test's context ends before its cleanups run.
 	p.cmd = exec.Command(program, "serve", "--data-dir", dataDir, "--addr", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0") //nolint:noctx // see above
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	for _, option := range options {
 		option(p.cmd)
 	}
@@ -124,14 +125,14 @@ func (p *process) await(what string, within time.Duration, holds func() bool) {
 
 // kill ends the process as kill -9 does, and waits until it is gone.
 func (p *process) kill() {
-	_ = p.cmd.Process.Kill() // it may have ended by itself
+	_ = p.signal(syscall.SIGKILL) // it may have ended by itself
 	<-p.exited
 }
 
 // stop ends the process as an operator does, and fails unless it ends well.
 func (p *process) stop() {
 	p.t.Helper()
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := p.signal(syscall.SIGTERM); err != nil {
 		p.t.Fatalf("stop the server: %v\n%s", err, p.tail())
 	}
 	select {
@@ -141,6 +142,15 @@ func (p *process) stop() {
 	}
 	if p.state != nil {
 		p.t.Fatalf("the server stopped with %v\n%s", p.state, p.tail())
+	}
+}
+
+func (p *process) signal(s syscall.Signal) error {
+	select {
+	case <-p.exited:
+		return os.ErrProcessDone // its number may be another's by now
+	default:
+		return syscall.Kill(-p.cmd.Process.Pid, s)
 	}
 }
 
@@ -214,4 +224,13 @@ func mustJSON(t *testing.T, v any) []byte {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// mustRefuseWith fails unless err is a refusal with this status and code.
+func mustRefuseWith(t *testing.T, err error, status int, code, otherwise string) {
+	t.Helper()
+	refusal, ok := errors.AsType[*client.Error](err)
+	if !ok || refusal.Status != status || refusal.Code != code {
+		t.Errorf("%s: %v, want %d %s", otherwise, err, status, code)
+	}
 }
