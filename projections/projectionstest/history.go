@@ -13,17 +13,22 @@ import (
 // Start is when histories begin.
 func Start() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
 
-// History draws up to n events as commands would write them, and some that no
+// History draws least to most events as commands would write them, and some that no
 // command would: claims of ids and macs that are taken, bodies that contradict
 // their subjects, events of keys that do not exist.
-func History(t *rapid.T, n int) []eventstore.Event {
+func History(t *rapid.T, least, most int) []eventstore.Event {
 	h := &history{t: t, now: Start()}
-	events := make([]eventstore.Event, 0, n)
-	for range rapid.IntRange(1, n).Draw(t, "events") {
+	var events []eventstore.Event
+	for range rapid.IntRange(least, most).Draw(t, "events") {
 		h.now = h.now.Add(time.Duration(rapid.IntRange(0, 3600_000_000).Draw(t, "elapsed")) * time.Microsecond)
 		events = append(events, h.event())
 	}
 	return events
+}
+
+// Example returns a history of n events that is the same for the same seed.
+func Example(n, seed int) []eventstore.Event {
+	return rapid.Custom(func(t *rapid.T) []eventstore.Event { return History(t, n, n) }).Example(seed)
 }
 
 // history is what has been drawn so far.

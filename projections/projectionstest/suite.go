@@ -187,7 +187,7 @@ func testClaims(t *testing.T, open Opener) {
 
 func testReopen(t *testing.T, open Opener) {
 	dir := t.TempDir()
-	log := NewLog(rapid.Custom(func(t *rapid.T) []eventstore.Event { return History(t, 200) }).Example(7)...)
+	log := NewLog(Example(200, 7)...)
 	for range 3 {
 		store := open(t, dir)
 		Project(t, store, log, projections.Config{BatchSize: 10, CacheSize: 4})
@@ -201,7 +201,7 @@ func testReopen(t *testing.T, open Opener) {
 		if _, err := store.Key(t.Context(), "key_none"); domain.KindOf(err) != domain.KindUnavailable {
 			t.Errorf("read of a closed store: %v", err)
 		}
-		log.Append(rapid.Custom(func(t *rapid.T) []eventstore.Event { return History(t, 20) }).Example(8)...)
+		log.Append(Example(20, 8)...)
 	}
 }
 
@@ -209,7 +209,7 @@ func testReopen(t *testing.T, open Opener) {
 // in with batches, caches and restarts of any size.
 func testModel(t *testing.T, open Opener) {
 	rapid.Check(t, func(r *rapid.T) {
-		events := History(r, 120)
+		events := History(r, 1, 120)
 		dir := t.TempDir()
 		cut := rapid.IntRange(0, len(events)).Draw(r, "restart after")
 		log := NewLog(events[:cut]...)
