@@ -1,6 +1,10 @@
 package projections
 
-import "github.com/keyledger/keyledger/domain"
+import (
+	"slices"
+
+	"github.com/keyledger/keyledger/domain"
+)
 
 // entry is all that is known of a key id: the key's current version (Seq 0 if
 // there is no such key) and the accounts whose claim of the id is void. Entries
@@ -21,7 +25,7 @@ func (e *entry) void(account domain.AccountID) VoidReason {
 }
 
 func (e *entry) withVoid(v VoidKey) *entry {
-	return &entry{record: e.record, voids: append(e.voids[:len(e.voids):len(e.voids)], v)}
+	return &entry{record: e.record, voids: append(slices.Clip(e.voids), v)}
 }
 
 // cache keeps the ids that were used last, in two generations: when the young one

@@ -9,7 +9,7 @@ import (
 
 // The codes of this package's refusals.
 const (
-	CodeInvalidPageToken = "invalid_page_token" //nolint:gosec // a code, not a credential
+	CodeInvalidPageToken = "invalid_page_token"
 	CodeBuilding         = "read_store_building"
 	CodeBehind           = "read_store_behind"
 	CodeStopped          = "read_store_stopped"

@@ -90,7 +90,7 @@ func (b *batchFold) apply(e *eventstore.Event) {
 	before, after := held.record, KeyRecord{}
 	reason := b.judge(e, held)
 	if reason == "" {
-		data := e.Data.(domain.KeyEvent) // lookup has seen to it
+		data, _ := e.Data.(domain.KeyEvent) // it is one: lookup has seen to it
 		after = KeyRecord{Key: Normalize(domain.Evolve(before.Key, data)), Seq: e.Seq, CreatedSeq: before.CreatedSeq}
 		if before.Seq == 0 {
 			after.CreatedSeq = e.Seq
@@ -165,9 +165,9 @@ func claimOf(data domain.Event) *domain.KeySpec {
 		return &data.KeySpec
 	case domain.KeyImported:
 		return &data.KeySpec
-	default:
-		return nil
+	case domain.KeyUpdated, domain.KeyRotated, domain.KeyRevoked, domain.KeyExpiring, domain.KeyExpired, domain.KeyLeaked:
 	}
+	return nil
 }
 
 func eventError(e *eventstore.Event, reason string) error {

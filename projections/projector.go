@@ -8,9 +8,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Log is what the projector needs of the event log; *eventstore.Log is one.

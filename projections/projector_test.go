@@ -11,13 +11,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore"
 	"github.com/keyledger/keyledger/projections"
 	"github.com/keyledger/keyledger/projections/projectionstest"
 	"github.com/keyledger/keyledger/projections/sqlite"
-	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -29,8 +30,8 @@ func TestProjectorFollows(t *testing.T) {
 	mustWait(t, p, 1)
 	for i := range 20 {
 		log.Append(rename("acme", "key_1", fmt.Sprintf("name %d", i)))
-		mustWait(t, p, uint64(i)+2)                                                                                               //nolint:gosec // small
-		if k, err := store.Key(t.Context(), "key_1"); err != nil || k.Name != fmt.Sprintf("name %d", i) || k.Seq != uint64(i)+2 { //nolint:gosec // small
+		mustWait(t, p, uint64(i)+2)
+		if k, err := store.Key(t.Context(), "key_1"); err != nil || k.Name != fmt.Sprintf("name %d", i) || k.Seq != uint64(i)+2 {
 			t.Fatalf("after waiting for %d: %+v, %v", i+2, k, err)
 		}
 	}

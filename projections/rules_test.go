@@ -9,8 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyledger/keyledger/domain"
 	"pgregory.net/rapid"
+
+	"github.com/keyledger/keyledger/domain"
 )
 
 // TestCoveringScopes holds the list that stores search for against the rule.

@@ -31,7 +31,7 @@ func (p *Projector) Run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			p.fail(context.Cause(ctx), true)
-			return nil
+			return nil //nolint:nilerr // the end of the context is how it is stopped
 		case passing(err) || errors.Is(err, ErrCheckpointMoved):
 		default:
 			p.fail(err, true)

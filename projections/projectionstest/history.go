@@ -5,9 +5,10 @@ import (
 	"net/netip"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore"
-	"pgregory.net/rapid"
 )
 
 // Start is when histories begin.

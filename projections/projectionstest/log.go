@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -50,7 +51,7 @@ func (l *Log) Append(events ...eventstore.Event) {
 func (l *Log) Events() []eventstore.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.events[:len(l.events):len(l.events)]
+	return slices.Clip(l.events)
 }
 
 // Head implements projections.Log.
@@ -71,7 +72,7 @@ func (l *Log) Tail(ctx context.Context, from uint64, handle func(context.Context
 	if size <= 0 {
 		size = 16
 	}
-	for next, first := int(max(from, 1))-1, true; ; first = false { //nolint:gosec // a test's log is short
+	for next, first := int(max(from, 1))-1, true; ; first = false {
 		l.mu.Lock()
 		waiting, grown := l.events[min(next, len(l.events)):], l.grown
 		l.mu.Unlock()
@@ -93,18 +94,18 @@ func (l *Log) Tail(ctx context.Context, from uint64, handle func(context.Context
 
 // Project brings the store up to date with the log, through a projector, and
 // stops it again. Members of cfg other than Store and Log are used as they are.
-func Project(t testing.TB, store projections.Store, log projections.Log, cfg projections.Config) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+func Project(tb testing.TB, store projections.Store, log projections.Log, cfg projections.Config) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), time.Minute)
 	defer cancel()
 	cfg.Store, cfg.Log = store, log
 	p, err := projections.New(cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	head, err := log.Head(ctx)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	running, stop := context.WithCancel(ctx)
 	defer stop()
@@ -113,6 +114,6 @@ func Project(t testing.TB, store projections.Store, log projections.Log, cfg pro
 	err = errors.Join(p.WaitCaughtUp(ctx), p.WaitFor(ctx, head))
 	stop()
 	if runErr := <-ended; err != nil || runErr != nil {
-		t.Fatalf("project events up to %d: %v; %v", head, err, runErr)
+		tb.Fatalf("project events up to %d: %v; %v", head, err, runErr)
 	}
 }

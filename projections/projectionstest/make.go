@@ -41,8 +41,8 @@ func ctx() context.Context { return context.Background() }
 
 // batch makes the batch of one claim.
 func batch(from projections.Checkpoint, seq uint64, eventID string) projections.Batch {
-	e := created(int(seq), "acme") //nolint:gosec // small
-	data := e.Data.(domain.KeyCreated)
+	e := created(int(seq), "acme")
+	data, _ := e.Data.(domain.KeyCreated)
 	record := projections.KeyRecord{Key: projections.Normalize(domain.Evolve(domain.Key{}, data)), Seq: seq, CreatedSeq: seq}
 	return projections.Batch{
 		From: from, To: projections.Checkpoint{Seq: seq, EventID: eventID},

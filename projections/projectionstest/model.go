@@ -76,6 +76,7 @@ func (m *Model) fold() (map[domain.KeyID]projections.KeyRecord, map[uint64]proje
 			spec = &data.KeySpec
 		case domain.KeyImported:
 			spec = &data.KeySpec
+		case domain.KeyUpdated, domain.KeyRotated, domain.KeyRevoked, domain.KeyExpiring, domain.KeyExpired, domain.KeyLeaked:
 		}
 		var reason projections.VoidReason
 		switch {
@@ -102,7 +103,8 @@ func (m *Model) fold() (map[domain.KeyID]projections.KeyRecord, map[uint64]proje
 			macs[spec.Mac] = true
 			key.CreatedSeq = e.Seq
 		}
-		key.Key, key.Seq = domain.Evolve(key.Key, e.Data.(domain.KeyEvent)), e.Seq
+		data, _ := e.Data.(domain.KeyEvent)
+		key.Key, key.Seq = domain.Evolve(key.Key, data), e.Seq
 		keys[id] = key
 	}
 	for id, key := range keys {

@@ -8,10 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore"
 	"github.com/keyledger/keyledger/projections"
-	"pgregory.net/rapid"
 )
 
 // Store is a read store under test.
@@ -23,7 +24,7 @@ type Store interface {
 
 // Opener opens the store that lives in a directory, or under its name; an empty
 // one the first time. The suite closes what it opens.
-type Opener func(t testing.TB, dir string) Store
+type Opener func(tb testing.TB, dir string) Store
 
 // Run holds a store to the contract of package projections.
 func Run(t *testing.T, open Opener) {
@@ -209,7 +210,7 @@ func testReopen(t *testing.T, open Opener) {
 // in with batches, caches and restarts of any size.
 func testModel(t *testing.T, open Opener) {
 	rapid.Check(t, func(r *rapid.T) {
-		events := History(r, 1, 120)
+		events := History(r, 1, 80)
 		dir := t.TempDir()
 		cut := rapid.IntRange(0, len(events)).Draw(r, "restart after")
 		log := NewLog(events[:cut]...)
@@ -227,7 +228,7 @@ func testModel(t *testing.T, open Opener) {
 		log.Append(events[cut:]...)
 		Project(t, store, log, cfg)
 		Check(r, store, log.Events())
-		for range 10 {
+		for range 6 {
 			checkQuery(r, store, NewModel(log.Events()), drawQuery(r))
 		}
 	})
@@ -347,9 +348,9 @@ func Check(t fataler, store Store, events []eventstore.Event) {
 // first page comes once each, in order; what came later does not.
 func testPaging(t *testing.T, open Opener) {
 	store := mustOpen(t, open, t.TempDir())
-	const old, new = 95, 60
+	const before, later = 95, 60
 	log := NewLog()
-	for i := range old {
+	for i := range before {
 		log.Append(created(i, "acme"))
 	}
 	Project(t, store, log, projections.Config{})
@@ -368,8 +369,8 @@ func testPaging(t *testing.T, open Opener) {
 			seen = append(seen, k.CreatedSeq)
 		}
 		if first {
-			for i := range new {
-				log.Append(created(old+i, "acme"), updated(i, "acme", "renamed"))
+			for i := range later {
+				log.Append(created(before+i, "acme"), updated(i, "acme", "renamed"))
 			}
 			writing.Go(func() { Project(t, store, log, projections.Config{BatchSize: 7}) })
 		}
@@ -379,11 +380,11 @@ func testPaging(t *testing.T, open Opener) {
 		}
 	}
 	writing.Wait()
-	if len(seen) != old {
-		t.Fatalf("%d keys, want %d: %v", len(seen), old, seen)
+	if len(seen) != before {
+		t.Fatalf("%d keys, want %d: %v", len(seen), before, seen)
 	}
 	for i, seq := range seen {
-		if seq != uint64(old-i) { //nolint:gosec // small
+		if seq != uint64(before-i) {
 			t.Fatalf("key %d is the one of seq %d", i, seq)
 		}
 	}

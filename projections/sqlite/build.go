@@ -150,7 +150,7 @@ func (b *builder) abandon() error {
 
 // sync writes a file or directory to the disk.
 func sync(path string) error {
-	f, err := os.Open(path) //nolint:gosec // the store's own path
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}

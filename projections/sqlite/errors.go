@@ -6,10 +6,11 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/keyledger/keyledger/domain"
-	"github.com/keyledger/keyledger/projections"
 	driver "modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/projections"
 )
 
 // The codes of this package's errors.

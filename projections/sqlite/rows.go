@@ -158,4 +158,4 @@ func fromList(text string) (domain.Scopes, error) {
 }
 
 // signed turns a sequence into what SQLite stores. Streams end before 2^63.
-func signed(seq uint64) int64 { return int64(min(seq, math.MaxInt64)) } //nolint:gosec // bounded
+func signed(seq uint64) int64 { return int64(min(seq, math.MaxInt64)) }

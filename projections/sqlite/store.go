@@ -126,7 +126,7 @@ func (s *Store) inspect(ctx context.Context) (bool, error) {
 
 // openLive opens the file for writing and reading.
 func (s *Store) openLive(ctx context.Context) error {
-	db, err := openDB(s.path, "rw", 1, "busy_timeout(5000)", "journal_mode(WAL)", "synchronous(NORMAL)", "cache_size(-16384)")
+	db, err := openDB(s.path, "rw", 1, "busy_timeout(1000)", "journal_mode(WAL)", "synchronous(NORMAL)", "cache_size(-16384)")
 	if err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (s *Store) openLive(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
-	readers, err := openDB(s.path, "rw", s.cfg.Readers, "busy_timeout(5000)", "query_only(1)", "cache_size(-8192)")
+	readers, err := openDB(s.path, "rw", s.cfg.Readers, "busy_timeout(1000)", "query_only(1)", "cache_size(-8192)")
 	if err == nil {
 		err = readers.PingContext(ctx)
 	}

@@ -11,11 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/projections"
 	"github.com/keyledger/keyledger/projections/projectionstest"
-	"go.uber.org/goleak"
-	"pgregory.net/rapid"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -32,25 +33,9 @@ func TestVersionsTile(t *testing.T) {
 		events = log.Events()
 		for range min(8, len(events)) {
 			at := rapid.IntRange(0, len(events)-1).Draw(r, "at")
-			seq := uint64(at) + 1 //nolint:gosec // small
+			seq := uint64(at) + 1
 			want := projectionstest.NewModel(events[:at+1]).Keys(projections.KeyQuery{Now: projectionstest.Start()})
-			rows, err := store.live.Load().readers.QueryContext(t.Context(),
-				"SELECT key_id, from_seq FROM keys WHERE from_seq <= ? AND ? < to_seq ORDER BY created_seq DESC", signed(seq), signed(seq))
-			if err != nil {
-				r.Fatal(err)
-			}
-			var got []string
-			for rows.Next() {
-				var id string
-				var from uint64
-				if err := rows.Scan(&id, &from); err != nil {
-					r.Fatal(err)
-				}
-				got = append(got, fmt.Sprint(id, from))
-			}
-			if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-				r.Fatal(err)
-			}
+			got := versionsAt(t, store, seq)
 			if len(got) != len(want) {
 				r.Fatalf("at %d: %v, want %d keys", seq, got, len(want))
 			}
@@ -61,6 +46,30 @@ func TestVersionsTile(t *testing.T) {
 			}
 		}
 	})
+}
+
+// versionsAt returns the ids and first seqs of the rows that hold at a seq.
+func versionsAt(t *testing.T, store *Store, seq uint64) []string {
+	t.Helper()
+	rows, err := store.live.Load().readers.QueryContext(t.Context(),
+		"SELECT key_id, from_seq FROM keys WHERE from_seq <= ? AND ? < to_seq ORDER BY created_seq DESC", signed(seq), signed(seq))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	var found []string
+	for rows.Next() {
+		var id string
+		var from uint64
+		if err := rows.Scan(&id, &from); err != nil {
+			t.Fatal(err)
+		}
+		found = append(found, fmt.Sprint(id, from))
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return found
 }
 
 func TestAnotherSchemaVersionIsBuiltAnew(t *testing.T) {
@@ -380,7 +389,7 @@ func mustWriteFile(t *testing.T, path string, content []byte) {
 // damage overwrites a part of a file.
 func damage(t *testing.T, path string, from, n int) {
 	t.Helper()
-	content, err := os.ReadFile(path) //nolint:gosec // the test's own
+	content, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,15 +8,18 @@ import (
 )
 
 func TestStore(t *testing.T) {
-	projectionstest.Run(t, func(t testing.TB, dir string) projectionstest.Store { return mustOpen(t, dir) })
+	projectionstest.Run(t, func(tb testing.TB, dir string) projectionstest.Store {
+		tb.Helper()
+		return mustOpen(tb, dir)
+	})
 }
 
 // mustOpen opens keys.db in a directory.
-func mustOpen(t testing.TB, dir string) *Store {
-	t.Helper()
-	s, err := Open(t.Context(), Config{Path: filepath.Join(dir, "keys.db")})
+func mustOpen(tb testing.TB, dir string) *Store {
+	tb.Helper()
+	s, err := Open(tb.Context(), Config{Path: filepath.Join(dir, "keys.db")})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s
 }
