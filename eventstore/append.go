@@ -32,11 +32,12 @@ func (l *Log) Append(ctx context.Context, meta Meta, changes ...Change) ([]Event
 		return nil, fmt.Errorf("append: %w", err)
 	}
 	if alarm := l.alarm.Load(); alarm != nil && alarm.final {
-		return nil, fmt.Errorf("append: %w", unavailable("append", alarm.err))
+		return nil, fmt.Errorf("append: %w", otherHistory(alarm.err))
 	}
 	started := time.Now()
 	known := l.head.Load()
 	first, err := l.store(ctx, a.messages)
+	err = l.answered(err)
 	l.metrics.appends.WithLabelValues(outcome(err)).Inc()
 	if err != nil {
 		return nil, fmt.Errorf("append: %w", err)
@@ -45,13 +46,27 @@ func (l *Log) Append(ctx context.Context, meta Meta, changes ...Change) ([]Event
 	if first <= known {
 		err := fmt.Errorf("%w: an append was stored at %d, and %d was there before", ErrHistoryReplaced, first, known)
 		l.raise(ctx, err, true)
-		return nil, fmt.Errorf("append: %w", err)
+		return nil, fmt.Errorf("append: %w", otherHistory(err))
 	}
 	for i := range a.events {
 		a.events[i].Seq = first + uint64(i)
 	}
 	l.observe(first + uint64(len(a.events)) - 1)
 	return a.events, nil
+}
+
+// answered notes whether the server answered at all, and takes the word of a
+// server in this process for what its silence means.
+func (l *Log) answered(err error) error {
+	if !errors.Is(err, ErrUnknownOutcome) {
+		l.silent.Store(0)
+		return err
+	}
+	l.silent.Store(time.Now().UnixNano())
+	if fault := l.fault(); fault != nil {
+		return broken(fault)
+	}
+	return err
 }
 
 // appendage is one append ready to be stored: messages[i] carries events[i].

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -61,9 +63,24 @@ func Connect(ctx context.Context, cfg ConnectConfig) (*nats.Conn, error) {
 	}
 }
 
+// checkURLs is stricter with its errors than with its URLs: what cannot be parsed
+// may hold a password anywhere, so nothing of it is repeated.
+func checkURLs(urls string) error {
+	for u := range strings.SplitSeq(urls, ",") {
+		u = strings.TrimSpace(u)
+		if !strings.Contains(u, "://") {
+			u = "nats://" + u
+		}
+		if parsed, err := url.Parse(u); err != nil || parsed.Host == "" {
+			return errors.New("the URL is not of the form nats://host:port (or several, separated by commas)")
+		}
+	}
+	return nil
+}
+
 func connectOptions(cfg ConnectConfig) ([]nats.Option, error) {
-	if cfg.URL == "" {
-		return nil, errors.New("no URL given")
+	if err := checkURLs(cfg.URL); err != nil {
+		return nil, err
 	}
 	logger := or(cfg.Logger, slog.New(slog.DiscardHandler))
 	opts := []nats.Option{

@@ -32,6 +32,8 @@ var (
 const (
 	CodeLogUnavailable = "log_unavailable" // no leader, no connection, no answer
 	CodeLogFull        = "log_full"        // the disk or the storage limit is full
+	CodeLogBroken      = "log_broken"      // the disk fails
+	CodeLogReplaced    = "log_replaced"    // this is not the log that this process knows
 )
 
 // UnknownTypeError says that an event's type is not one this release can read. It
@@ -121,10 +123,29 @@ func refusal(api *jetstream.APIError) error {
 	}
 }
 
+func otherHistory(cause error) error {
+	return &domain.Error{
+		Kind: domain.KindUnavailable, Code: CodeLogReplaced, Message: "the event log is not the one that this process knows",
+		Fix:   "find out what happened to the stream " + StreamName + "; then restart, and rebuild what was made from the old log",
+		Cause: cause,
+	}
+}
+
+// broken is the refusal for a storage that failed.
+func broken(cause error) error {
+	if text := cause.Error(); strings.Contains(text, "no space left") || strings.Contains(text, "quota exceeded") {
+		return full(cause)
+	}
+	return &domain.Error{
+		Kind: domain.KindUnavailable, Code: CodeLogBroken, Message: "the event log's storage has failed",
+		Fix: "repair the disk of the NATS server, then restart it", Cause: cause,
+	}
+}
+
 func full(cause error) error {
 	return &domain.Error{
 		Kind: domain.KindUnavailable, Code: CodeLogFull, Message: "the event log cannot store more",
-		Fix: "free or add disk space on the NATS server, or raise its storage limit", Cause: cause,
+		Fix: "free or add disk space on the NATS server or raise its storage limit, then restart it", Cause: cause,
 	}
 }
 

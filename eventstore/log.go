@@ -31,6 +31,11 @@ type Config struct {
 	LeaderWait time.Duration
 	// WatchInterval is how often [Log.Watch] looks; 0 means 5 s.
 	WatchInterval time.Duration
+	// Fault says what a server inside this process knows to be wrong with its
+	// storage (embedded.Server.Fault): a server that cannot write does not answer
+	// appends, and answers everything else as if nothing were wrong. nil means that
+	// there is nobody to ask.
+	Fault func() error
 	// NewID makes event ids, each unique; nil means UUIDs (version 7).
 	NewID func() string
 	// Logger; nil discards.
@@ -50,13 +55,15 @@ type Log struct {
 	ackTimeout    time.Duration
 	leaderWait    time.Duration
 	watchInterval time.Duration
+	fault         func() error
 	newID         func() string
 	encoder       encoder
 	logger        *slog.Logger
 	metrics       *metrics
 
-	head  atomic.Uint64         // highest seq seen; the log can never end before it
-	alarm atomic.Pointer[alarm] // what Health returns
+	head   atomic.Uint64         // highest seq seen; the log can never end before it
+	alarm  atomic.Pointer[alarm] // what Health returns
+	silent atomic.Int64          // when the last append got no answer, in ns since 1970; 0 once one does
 }
 
 type alarm struct {
@@ -86,6 +93,7 @@ func newLog(cfg Config) (*Log, error) {
 		ackTimeout:    or(cfg.AckTimeout, 2*time.Second),
 		leaderWait:    or(cfg.LeaderWait, 15*time.Second),
 		watchInterval: or(cfg.WatchInterval, 5*time.Second),
+		fault:         cfg.Fault,
 		newID:         cfg.NewID,
 		encoder:       newEncoder(),
 		logger:        or(cfg.Logger, slog.New(slog.DiscardHandler)),
@@ -95,6 +103,9 @@ func newLog(cfg Config) (*Log, error) {
 	}
 	if l.replicas != 1 && l.replicas != 3 {
 		return nil, fmt.Errorf("%d replicas: use 1 or 3", l.replicas)
+	}
+	if l.fault == nil {
+		l.fault = func() error { return nil }
 	}
 	if l.newID == nil {
 		l.newID = func() string { return uuid.Must(uuid.NewV7()).String() }

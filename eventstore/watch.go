@@ -12,8 +12,8 @@ import (
 
 // Watch looks after the stream until the context ends, and returns nil then: that
 // its configuration does not drift, that it is still the same stream and nothing
-// is missing from it, that its end never goes back, and that it can be reached.
-// What it finds stands in [Log.Health] and is logged once.
+// is missing from it, that its end never goes back, and that it can be reached and
+// stores what is appended. What it finds stands in [Log.Health] and is logged once.
 func (l *Log) Watch(ctx context.Context) error {
 	ticker := time.NewTicker(l.watchInterval)
 	defer ticker.Stop()
@@ -70,8 +70,19 @@ func (l *Log) look(ctx context.Context) error {
 		}
 		return unavailable("watch", err)
 	}
+	if fault := l.fault(); fault != nil {
+		return broken(fault)
+	}
+	if at := l.silent.Load(); at > 0 && time.Since(time.Unix(0, at)) < silenceStands {
+		return unavailable("watch", errors.New("the stream answers, but does not acknowledge what is appended; its disk may be full or failing"))
+	}
 	return drift(streamConfig(l.replicas), l.stream.CachedInfo().Config)
 }
+
+// silenceStands is how long an append without an answer counts against a stream
+// that answers otherwise. After that the next append has to show it: a node that
+// is kept out of use by its health would never try one.
+const silenceStands = 30 * time.Second
 
 // historyChecks is how often what looks like a replaced history is looked at
 // before it is called so: in a cluster, a new leader may for a moment lag behind

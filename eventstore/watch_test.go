@@ -42,17 +42,23 @@ func mustBench(t *testing.T, change ...func(*eventstore.Config)) bench {
 	if b.js, err = jetstream.New(nc); err != nil {
 		t.Fatal(err)
 	}
-	b.log = eventstoretest.MustOpen(t, b.cfg)
+	b.log = mustWatched(t, b.cfg)
+	return b
+}
+
+func mustWatched(t *testing.T, cfg eventstore.Config) *eventstore.Log {
+	t.Helper()
+	log := eventstoretest.MustOpen(t, cfg)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- b.log.Watch(ctx) }()
+	go func() { done <- log.Watch(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("watch: %v", err)
 		}
 	})
-	return b
+	return log
 }
 
 func (b bench) mustChange(t *testing.T, f func(*jetstream.StreamConfig)) {
@@ -191,7 +197,7 @@ func TestHistoryMadeAnew(t *testing.T) {
 		t.Error("the tail goes on")
 	}
 	_, err := b.log.Append(t.Context(), eventstoretest.Meta("c"), eventstoretest.Created("acct_1", 2))
-	if domain.KindOf(err) != domain.KindUnavailable || !replaced(err) {
+	if domain.CodeOf(err) != eventstore.CodeLogReplaced || !replaced(err) {
 		t.Errorf("append: %v", err)
 	}
 }
@@ -303,18 +309,8 @@ func TestUnavailable(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	b := mustBench(t) // for its watch
-	log := eventstoretest.MustOpen(t, eventstore.Config{Conn: nc, AckTimeout: 200 * time.Millisecond, LeaderWait: 500 * time.Millisecond, WatchInterval: 20 * time.Millisecond})
-	ctx, cancel := context.WithCancel(t.Context())
-	watched := make(chan error, 1)
-	go func() { watched <- log.Watch(ctx) }()
-	defer func() {
-		cancel()
-		if err := <-watched; err != nil {
-			t.Errorf("watch: %v", err)
-		}
-	}()
-	b.log = log
+	log := mustWatched(t, eventstore.Config{Conn: nc, AckTimeout: 200 * time.Millisecond, LeaderWait: 500 * time.Millisecond, WatchInterval: 20 * time.Millisecond})
+	b := bench{log: log}
 	if err := s.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -375,6 +371,37 @@ func TestStorageLimit(t *testing.T) {
 	t.Error("the limit was never reached")
 }
 
+// A server that cannot write says nothing to whoever appends.
+func TestStorageBreaks(t *testing.T) {
+	dir := t.TempDir()
+	s := eventstoretest.MustServer(t, embedded.Config{Sync: embedded.SyncLazy, DataDir: dir})
+	silent := eventstore.Config{Conn: eventstoretest.MustConnect(t, s), AckTimeout: 500 * time.Millisecond, WatchInterval: 20 * time.Millisecond}
+	told := silent
+	told.Fault = s.Fault
+	external := mustWatched(t, silent)
+	node := mustWatched(t, told)
+	// A new file cannot be made, as on a full disk; that takes filling the present one.
+	messages := filepath.Join(dir, "jetstream", "$G", "streams", eventstore.StreamName, "msgs")
+	if err := os.RemoveAll(messages); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	for i := 0; i < 1000 && (err == nil || errors.Is(err, eventstore.ErrUnknownOutcome)); i++ { // slow is not broken
+		e := eventstoretest.KeyCreated("acct_1", i)
+		e.Description = strings.Repeat("x", 30_000)
+		_, err = node.Append(t.Context(), eventstoretest.Meta("c"), eventstore.Change{Aggregate: eventstoretest.Key("acct_1", i), Events: []domain.Event{e}})
+	}
+	if domain.KindOf(err) != domain.KindUnavailable || domain.CodeOf(err) != eventstore.CodeLogBroken {
+		t.Errorf("append: %v", err)
+	}
+	if _, err := external.Append(t.Context(), eventstoretest.Meta("c"), eventstoretest.Created("acct_2", 1)); !errors.Is(err, eventstore.ErrUnknownOutcome) {
+		t.Errorf("append, not told: %v", err)
+	}
+	for log, code := range map[*eventstore.Log]string{node: eventstore.CodeLogBroken, external: eventstore.CodeLogUnavailable} {
+		eventstoretest.Eventually(t, soon, "health: "+code, func() bool { return domain.CodeOf(log.Health()) == code })
+	}
+}
+
 func TestOpenFails(t *testing.T) {
 	nc := eventstoretest.MustConnect(t, eventstoretest.MustServer(t, embedded.Config{Sync: embedded.SyncLazy}))
 	for name, c := range map[string]struct {
@@ -416,6 +443,8 @@ func TestConnectFails(t *testing.T) {
 	}
 	for name, cfg := range map[string]eventstore.ConnectConfig{
 		"no url":         {},
+		"no port":        {URL: "nats://user:hush/hush@127.0.0.1:1"},
+		"no host":        {URL: "nats://127.0.0.1:1,"},
 		"nobody there":   {URL: "nats://127.0.0.1:1"},
 		"no credentials": {URL: "nats://127.0.0.1:1", CredentialsFile: missing},
 		"no seed":        {URL: "nats://127.0.0.1:1", NKeySeedFile: missing},
@@ -429,7 +458,7 @@ func TestConnectFails(t *testing.T) {
 				nc.Close()
 				t.Fatal("connected")
 			}
-			if !strings.HasPrefix(err.Error(), "connect to NATS: ") {
+			if !strings.HasPrefix(err.Error(), "connect to NATS: ") || strings.Contains(err.Error(), "hush") {
 				t.Error(err)
 			}
 		})

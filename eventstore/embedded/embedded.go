@@ -70,7 +70,7 @@ type Server struct {
 	nats   *server.Server
 	listen bool
 	secret string // the password of nodeUser; in-process connections only
-	logger *slog.Logger
+	logger *serverLogger
 	unlock func()
 
 	stop    sync.Once
@@ -85,7 +85,8 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
-		listen: cfg.Listen != "", secret: rand.Text(), logger: cfg.Logger, stopped: make(chan struct{}),
+		listen: cfg.Listen != "", secret: rand.Text(), stopped: make(chan struct{}),
+		logger: &serverLogger{logger: cfg.Logger, fatal: make(chan error, 1)},
 	}
 	opts, err := s.options(cfg)
 	if err != nil {
@@ -162,11 +163,10 @@ func (s *Server) run(ctx context.Context, opts *server.Options) error {
 		return err
 	}
 	s.nats = ns
-	logger := &serverLogger{logger: s.logger, fatal: make(chan error, 1)}
-	ns.SetLoggerV2(logger, false, false, false)
+	ns.SetLoggerV2(s.logger, false, false, false)
 	ns.Start() // returns once the streams are recovered and the listener is there
 	select {
-	case err = <-logger.fatal:
+	case err = <-s.logger.fatal:
 	default:
 		switch {
 		case ctx.Err() != nil:
@@ -219,6 +219,15 @@ func (s *Server) ClientURL() string {
 		return ""
 	}
 	return s.nats.ClientURL()
+}
+
+// Fault returns nil, or why the server cannot write to its disk any more. It
+// stands until a restart, as the server's refusal to write does.
+func (s *Server) Fault() error {
+	if err := s.logger.fault.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // Shutdown stops the server and returns when its files are closed, or when the
