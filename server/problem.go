@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -115,7 +116,8 @@ func (s *Server) problemOf(x *exchange, r *http.Request, err error) *problem {
 	if e.Kind == domain.KindInternal {
 		p.Detail = "something is wrong on the server"
 	}
-	if domain.ContainsToken(p.Instance) {
+	// No path of ours needs escapes, and a key can hide behind them.
+	if strings.Contains(p.Instance, "%") || domain.ContainsToken(p.Instance) {
 		p.Instance = ""
 	}
 	extra, special := errors.AsType[*refusal](err)
@@ -148,9 +150,7 @@ func (s *Server) problemOf(x *exchange, r *http.Request, err error) *problem {
 // refuse answers a request that no handler behind huma answers.
 func (s *Server) refuse(x *exchange, r *http.Request, err error) {
 	p := s.problemOf(x, r, err)
-	for name, values := range p.headers {
-		x.Header()[name] = values
-	}
+	maps.Copy(x.Header(), p.headers)
 	body, err := json.Marshal(p.Problem)
 	if err != nil { // strings and numbers always marshal
 		s.logger.ErrorContext(r.Context(), "marshal problem", slog.String("error", err.Error()))
