@@ -3,6 +3,7 @@ package embedded_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore"
 	"github.com/keyledger/keyledger/eventstore/embedded"
 	"github.com/keyledger/keyledger/eventstore/eventstoretest"
@@ -132,11 +134,24 @@ func TestLogs(t *testing.T) {
 			if !strings.Contains(out.String(), "nats server") {
 				t.Error("the server's lines are missing")
 			}
-			if strings.Contains(out.String(), password) {
-				t.Error("the log holds a password")
+			token := mustToken(t) // by mistake where the user's name belongs
+			if _, err := site.connect(token, password); err == nil {
+				t.Fatal("connected")
+			}
+			if strings.Contains(out.String(), password) || strings.Contains(out.String(), token) {
+				t.Error("the log holds a credential")
 			}
 		})
 	}
+}
+
+func mustToken(t *testing.T) string {
+	t.Helper()
+	token, err := domain.TokenFormat{}.NewToken(domain.KeyTypeAPI, domain.EnvironmentLive, eventstoretest.KeyID(1), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token.Reveal()
 }
 
 type lockedBuffer struct {

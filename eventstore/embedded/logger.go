@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"strings"
 	"sync/atomic"
+
+	"github.com/keyledger/keyledger/domain"
 )
 
 // serverLogger hands the server's log lines to ours. It listens for two things
@@ -55,8 +57,8 @@ func (l *serverLogger) log(level slog.Level, format string, v []any) {
 		return
 	}
 	text := fmt.Sprintf(format, v...)
-	if domain.ContainsToken(text) { // the server repeats what clients send as user, name or subject
-		text = format + " (left out: it held a key)"
+	if domain.ContainsToken(text) { // it repeats what clients send as user, name or subject
+		text = "left out: it held a key"
 	}
 	l.logger.LogAttrs(ctx, level, "nats server", slog.String("text", text))
 }
