@@ -15,9 +15,6 @@ type Outcome struct {
 	// Replayed says that the command had been done before under its idempotency
 	// key: this is the first outcome again, without the token.
 	Replayed bool `json:"replayed,omitempty"`
-	// Lagging says that the command is done and durable, but that the server that
-	// answered has not shown it to its readers and verifiers yet.
-	Lagging bool `json:"lagging,omitempty"`
 }
 
 // KeyQuery narrows a list of keys. The zero value means all that the management
@@ -113,7 +110,6 @@ func (c *Client) command(ctx context.Context, method string, path []string, body
 		return Outcome{}, err
 	}
 	out.Replayed = header.Get(HeaderReplayed) == "true"
-	out.Lagging = header.Get(HeaderLag) == "true"
 	return out, nil
 }
 

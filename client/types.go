@@ -20,9 +20,6 @@ const (
 	// HeaderRequestID names a request in the logs. Callers may choose it: 1 to
 	// 64 letters, digits, '-' and '_'.
 	HeaderRequestID = "X-Request-Id"
-	// HeaderLag is "true" where a command is done and durable, but this server
-	// has not shown it to its readers and verifiers yet.
-	HeaderLag = "Keyledger-Lag"
 )
 
 // Key is a key as every answer shows it. It never holds the token, any part of

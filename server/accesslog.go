@@ -34,7 +34,7 @@ func (s *Server) record(x *exchange, r *http.Request) {
 	// The record is made by hand: slog would look for the line that logs, which is
 	// always this one, and that costs as much as verifying a key.
 	line := slog.NewRecord(end, level, "request", 0)
-	attrs := append(make([]slog.Attr, 0, 12),
+	attrs := append(make([]slog.Attr, 0, 13),
 		slog.String("method", methodLabel(r.Method)), slog.String("route", route), slog.Int("status", x.status),
 		slog.Duration("took", took), slog.Int64("bytes", x.bytes),
 		slog.String("request_id", x.requestID), slog.String("remote_addr", r.RemoteAddr))
@@ -45,13 +45,13 @@ func (s *Server) record(x *exchange, r *http.Request) {
 			attrs = append(attrs, slog.String(a.key, a.value))
 		}
 	}
-	line.AddAttrs(attrs...)
 	if x.seq != 0 {
-		line.AddAttrs(slog.Uint64("seq", x.seq))
+		attrs = append(attrs, slog.Uint64("seq", x.seq))
 	}
 	if x.cause != nil {
-		line.AddAttrs(slog.String("error", x.cause.Error()))
+		attrs = append(attrs, slog.String("error", x.cause.Error()))
 	}
+	line.AddAttrs(attrs...)
 	_ = s.logger.Handler().Handle(r.Context(), line) // as slog's own loggers do
 }
 

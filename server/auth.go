@@ -28,6 +28,9 @@ func (s *Server) admit(x *exchange, r *http.Request, e *endpoint) error {
 		}
 	}
 	if !e.open {
+		if err := s.await(r.Context(), &s.verifier, 0); err != nil {
+			return err
+		}
 		if err := s.authenticate(x, r.Header["Authorization"], e.scope); err != nil {
 			return err
 		}

@@ -2,37 +2,71 @@ package server
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/keyledger/keyledger/domain"
 )
 
-// await waits until everything that answers are read from has applied the event
-// with this seq, for Config.AwaitTimeout at most. It reports whether it has.
-func (s *Server) await(ctx context.Context, seq uint64) bool {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.AwaitTimeout)
-	defer cancel()
-	for _, a := range s.cfg.Appliers {
-		if a.WaitFor(ctx, seq) != nil {
-			return false
-		}
-	}
-	return true
+// A command is answered as soon as the log has it, and what is made from the log
+// follows a moment later. So that callers of this server read their own writes,
+// reads wait: every one until what it reads from has applied the last command that
+// was acknowledged here, which it nearly always has. Waiting here costs a command
+// nothing, and a revocation that was acknowledged is refused by the very next check.
+
+// follower is something made from the log that answers are read from.
+type follower struct {
+	applier Applier
+	// reached is a seq that it is known to have applied, so that the usual case
+	// is a comparison.
+	reached atomic.Uint64
 }
 
-// awaitAsked waits for the seq that a read asks for. Unlike a command, which is
-// done whatever the readers know, a read that cannot wait is refused.
-func (s *Server) awaitAsked(ctx context.Context, p seqParam) error {
-	seq, err := p.read("min_seq")
-	if err != nil || seq == 0 {
-		return err
-	}
-	if s.await(ctx, seq) {
+// acknowledge notes that a caller is told of the event with this seq.
+func (s *Server) acknowledge(seq uint64) { raise(&s.acknowledged, seq) }
+
+// await waits until the follower shows everything that was acknowledged here, and
+// the event with this seq, for Config.AwaitTimeout at most.
+func (s *Server) await(ctx context.Context, f *follower, seq uint64) error {
+	seq = max(seq, s.acknowledged.Load())
+	if f.applier == nil || seq <= f.reached.Load() {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.AwaitTimeout)
+	defer cancel()
+	if err := f.applier.WaitFor(ctx, seq); err != nil {
+		return notCaughtUp(err)
+	}
+	raise(&f.reached, seq)
+	return nil
+}
+
+// awaitAsked is await for the seq that a parameter asks for.
+func (s *Server) awaitAsked(ctx context.Context, f *follower, p seqParam) error {
+	seq, err := p.read("min_seq")
+	if err != nil {
+		return err
+	}
+	return s.await(ctx, f, seq)
+}
+
+func notCaughtUp(cause error) error {
 	return &refusal{
-		err: domain.NewError(domain.KindUnavailable, "not_caught_up", "the event with min_seq has not taken effect here",
-			"try again in a moment, or read without min_seq; a number beyond the end of the log never takes effect"),
+		err: &domain.Error{
+			Kind: domain.KindUnavailable, Code: "not_caught_up", Cause: cause,
+			Message: "what was asked for has not taken effect here yet",
+			Fix:     "try again in a moment; a min_seq beyond the end of the log never takes effect",
+		},
 		retryAfter: time.Second,
+	}
+}
+
+// raise sets a to seq if that is higher.
+func raise(a *atomic.Uint64, seq uint64) {
+	for {
+		before := a.Load()
+		if seq <= before || a.CompareAndSwap(before, seq) {
+			return
+		}
 	}
 }

@@ -161,7 +161,7 @@ func TestBadHeaders(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = resp.Body.Close()
-			if resp.StatusCode != 400 {
+			if resp.StatusCode != http.StatusBadRequest {
 				t.Errorf("%s twice: status %d", name, resp.StatusCode)
 			}
 		}

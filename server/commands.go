@@ -12,7 +12,6 @@ import (
 type keyOutput struct {
 	ETag     string `header:"ETag" doc:"The key's version: the sequence number of its last event."`
 	Replayed string `header:"Idempotent-Replayed" doc:"true: the command had been done before; this is its first outcome."`
-	Lag      string `header:"Keyledger-Lag" doc:"true: the command is done, but not all readers here show it yet."`
 	Body     client.KeyResult
 }
 
@@ -21,7 +20,6 @@ type newKeyOutput struct {
 	Location string `header:"Location" doc:"The path of the new key."`
 	ETag     string `header:"ETag" doc:"The key's version: the sequence number of its last event."`
 	Replayed string `header:"Idempotent-Replayed" doc:"true: the command had been done before; this is its first outcome, without the token."`
-	Lag      string `header:"Keyledger-Lag" doc:"true: the command is done, but not all readers here show it yet."`
 	Body     client.KeyResult
 }
 
@@ -38,9 +36,10 @@ func (s *Server) request(ctx context.Context, idempotencyKey, ifMatch string) (c
 	}, nil
 }
 
-// target finds the account of the key that a command names. Callers of one account
-// reach no other, and the log says whether they have such a key; for callers of
-// the instance, the key table knows whose it is.
+// target finds the account of the key that a request names; a key that the caller
+// may not see does not exist. The verifier knows it, so that commands need no
+// database. A key that it does not know may have been made elsewhere just now: before
+// that is said, it comes level with the end of the log.
 func (s *Server) target(ctx context.Context, t domain.KeyType, p idParam) (command.Target, error) {
 	id, err := p.read()
 	if err != nil {
@@ -48,23 +47,30 @@ func (s *Server) target(ctx context.Context, t domain.KeyType, p idParam) (comma
 	}
 	x := exchangeOf(ctx)
 	x.keyID = id
-	if !x.authority.Instance() {
-		return command.Target{Account: x.authority.Account, Type: t, ID: id}, nil
+	account, keyType, known := s.cfg.Verifier.Find(id)
+	if !known {
+		head, err := s.cfg.History.Head(ctx)
+		if err != nil {
+			return command.Target{}, err
+		}
+		if err := s.await(ctx, &s.verifier, head); err != nil {
+			return command.Target{}, err
+		}
+		account, keyType, known = s.cfg.Verifier.Find(id)
 	}
-	record, err := s.findKey(ctx, t, p)
-	if err != nil {
-		return command.Target{}, err
+	if !known || keyType != t || !x.authority.Reaches(account) {
+		return command.Target{}, domain.KeyNotFound()
 	}
-	return command.Target{Account: record.Account, Type: t, ID: id}, nil
+	x.account = account
+	return command.Target{Account: account, Type: t, ID: id}, nil
 }
 
-// settle waits for a command's effect and makes the answer, from the outcome and
-// not from the tables.
-func (s *Server) settle(ctx context.Context, o command.Outcome) (answer keyOutput, settled bool) {
+// answer makes the answer to a command, from its outcome.
+func (s *Server) answer(ctx context.Context, o command.Outcome) *keyOutput {
+	s.acknowledge(o.Seq)
 	x := exchangeOf(ctx)
 	x.account, x.keyID, x.seq = o.Key.Account, o.Key.ID, o.Seq
-	settled = s.await(ctx, o.Seq)
-	answer = keyOutput{
+	answer := &keyOutput{
 		ETag: etag(o.KeySeq),
 		Body: client.KeyResult{Key: wireKey(o.Key, o.KeySeq, s.now()), Seq: o.Seq},
 	}
@@ -74,24 +80,23 @@ func (s *Server) settle(ctx context.Context, o command.Outcome) (answer keyOutpu
 	if o.Replayed {
 		answer.Replayed = "true"
 	}
-	if !settled {
-		answer.Lag = "true"
-	}
-	return answer, settled
+	return answer
 }
 
-// settleNew is settle for commands that make a key under the given path.
-func (s *Server) settleNew(ctx context.Context, path string, o command.Outcome) (answer *newKeyOutput, settled bool) {
-	a, settled := s.settle(ctx, o)
-	return &newKeyOutput{
-		Location: path + "/" + string(o.Key.ID), ETag: a.ETag, Replayed: a.Replayed, Lag: a.Lag, Body: a.Body,
-	}, settled
+// answerNew is answer for commands that make a key under the given path.
+func (s *Server) answerNew(ctx context.Context, path string, o command.Outcome) *newKeyOutput {
+	a := s.answer(ctx, o)
+	return &newKeyOutput{Location: path + "/" + string(o.Key.ID), ETag: a.ETag, Replayed: a.Replayed, Body: a.Body}
 }
 
 // checkOwner refuses a key whose client-made token another key got first: the race
-// is decided by the order of the log, and the loser is void everywhere.
-func (s *Server) checkOwner(k domain.Key) error {
-	if owner, known := s.cfg.Verifier.Owner(k.Mac); known && owner != k.ID {
+// is decided by the order of the log, and the loser is void everywhere. Until the
+// verifier has come so far nobody knows, and the caller is told so.
+func (s *Server) checkOwner(ctx context.Context, o command.Outcome) error {
+	if err := s.await(ctx, &s.verifier, o.Seq); err != nil {
+		return err
+	}
+	if owner, known := s.cfg.Verifier.Owner(o.Key.Mac); known && owner != o.Key.ID {
 		return command.TokenInUse()
 	}
 	return nil

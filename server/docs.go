@@ -121,7 +121,7 @@ func paragraphs(text string) []string {
 
 func docsOperationOf(op *huma.Operation) docsOperation {
 	d := docsOperation{
-		ID: op.OperationID, Method: op.Method, Path: strings.TrimSuffix(op.Path, "{$}"), Summary: op.Summary, About: paragraphs(op.Description),
+		ID: op.OperationID, Method: op.Method, Path: op.Path, Summary: op.Summary, About: paragraphs(op.Description),
 	}
 	for _, p := range op.Parameters {
 		d.Parameters = append(d.Parameters, docsParameter{Name: p.Name, In: p.In, Type: typeName(p.Schema), About: p.Description})

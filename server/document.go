@@ -144,6 +144,7 @@ func (s *Server) finishDocument() error {
 	schemas := s.api.OpenAPI().Components.Schemas.Map()
 	delete(schemas, "ErrorModel") // huma's own errors, which never leave
 	delete(schemas, "ErrorDetail")
+	s.openAnswers(schemas)
 	for _, e := range s.endpoints {
 		for _, p := range e.Parameters {
 			if words, ok := commonParameters[p.Name]; ok && p.Description == "" {
@@ -160,6 +161,27 @@ func (s *Server) finishDocument() error {
 		return fmt.Errorf("render the documentation page: %w", err)
 	}
 	return nil
+}
+
+// openAnswers lets answers have members that the document does not know: later
+// releases add some. Requests stay closed.
+func (s *Server) openAnswers(schemas map[string]*huma.Schema) {
+	requests := map[string]bool{}
+	for _, e := range s.endpoints {
+		if e.RequestBody == nil {
+			continue
+		}
+		name := refName(e.RequestBody.Content[client.MediaTypeJSON].Schema)
+		requests[name] = true
+		for _, member := range schemas[name].Properties {
+			requests[refName(member)] = true
+		}
+	}
+	for name, schema := range schemas {
+		if !requests[name] {
+			schema.AdditionalProperties = nil
+		}
+	}
 }
 
 // commonParameters describes the parameters that many operations have.

@@ -69,7 +69,7 @@ type handlerFunc func(x *exchange, r *http.Request)
 // mount puts an endpoint into the mux, behind the guard.
 func (s *Server) mount(e *endpoint, h handlerFunc) {
 	s.endpoints = append(s.endpoints, e)
-	s.mux.HandleFunc(e.Method+" "+e.Path, func(w http.ResponseWriter, r *http.Request) {
+	s.mux.HandleFunc(e.Method+" "+pattern(e.Path), func(w http.ResponseWriter, r *http.Request) {
 		x, ok := w.(*exchange)
 		if !ok {
 			panic(bug("the mux was called around ServeHTTP"))
@@ -95,9 +95,18 @@ func (s *Server) mountRefusals() {
 	}
 	for path, methods := range allow {
 		slices.Sort(methods)
-		s.mux.HandleFunc(path, s.refuser(methodNotAllowed(strings.Join(methods, ", "))))
+		s.mux.HandleFunc(pattern(path), s.refuser(methodNotAllowed(strings.Join(methods, ", "))))
 	}
 	s.mux.HandleFunc("/", s.refuser(routeNotFound()))
+}
+
+// pattern returns the mux's pattern of a path: the root alone, where "/" would
+// match everything below it too.
+func pattern(path string) string {
+	if path == "/" {
+		return "/{$}"
+	}
+	return path
 }
 
 func (s *Server) refuser(err error) http.HandlerFunc {

@@ -133,15 +133,15 @@ func (s *Server) eventFilter(ctx context.Context, r *http.Request, key idParam) 
 		}
 		f.Types = append(f.Types, domain.EventType(name))
 	}
-	if err := s.awaitAsked(ctx, seqParam(query.Get("min_seq"))); err != nil {
+	if err := s.awaitAsked(ctx, &s.verifier, seqParam(query.Get("min_seq"))); err != nil {
 		return f, err
 	}
 	if key == "" {
 		f.Account, err = s.reach(ctx, domain.AccountID(query.Get("account")))
 		return f, err
 	}
-	record, err := s.findKey(ctx, domain.KeyTypeAPI, key)
-	f.Account, f.Key = record.Account, record.ID
+	target, err := s.target(ctx, domain.KeyTypeAPI, key)
+	f.Account, f.Key = target.Account, target.ID
 	return f, err
 }
 

@@ -118,7 +118,7 @@ func (s *Server) followEvents(x *exchange, r *http.Request, f eventstore.Filter)
 	}()
 	st, err := s.openStream(x, client.MediaTypeEventStream)
 	if err != nil {
-		return nil //nolint:nilerr // the caller is gone
+		return nil // the caller is gone
 	}
 	beat := time.NewTicker(s.cfg.Heartbeat)
 	defer beat.Stop()
@@ -145,7 +145,7 @@ func (s *Server) followEvents(x *exchange, r *http.Request, f eventstore.Filter)
 			return nil
 		}
 		if err := st.send(piece); err != nil {
-			return nil //nolint:nilerr // the caller is gone, or too slow
+			return nil // the caller is gone, or too slow
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -139,15 +140,13 @@ func mustFollow(t *testing.T, s *servertest.Stack, path, token string, header ma
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	headers := map[string]string{"Accept": client.MediaTypeEventStream}
-	for name, value := range header {
-		headers[name] = value
-	}
+	maps.Copy(headers, header)
 	resp, err := http.DefaultClient.Do(s.NewRequest(t, ctx, servertest.Request{Path: path, Token: token, Header: headers}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cancel(); _ = resp.Body.Close() })
-	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != client.MediaTypeEventStream {
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != client.MediaTypeEventStream {
 		t.Fatalf("status %d, Content-Type %q", resp.StatusCode, resp.Header.Get("Content-Type"))
 	}
 	lines := bufio.NewScanner(resp.Body)

@@ -51,9 +51,9 @@ func (s *Server) createKey(ctx context.Context, in *createKeyInput) (*newKeyOutp
 	if err != nil {
 		return nil, err
 	}
-	answer, settled := s.settleNew(ctx, pathKeys, outcome)
-	if settled && in.Body.TokenSHA256 != "" {
-		if err := s.checkOwner(outcome.Key); err != nil {
+	answer := s.answerNew(ctx, pathKeys, outcome)
+	if in.Body.TokenSHA256 != "" {
+		if err := s.checkOwner(ctx, outcome); err != nil {
 			return nil, err
 		}
 	}
@@ -96,7 +96,7 @@ func (s *Server) list(ctx context.Context, size sizeParam, minSeq seqParam, q pr
 	if q.Account, err = s.reach(ctx, q.Account); err != nil {
 		return nil, err
 	}
-	if err := s.awaitAsked(ctx, minSeq); err != nil {
+	if err := s.awaitAsked(ctx, &s.tables, minSeq); err != nil {
 		return nil, err
 	}
 	q.Now = s.now()
@@ -158,7 +158,7 @@ func (s *Server) getKey(ctx context.Context, in *getKeyInput) (*keyOutput, error
 }
 
 func (s *Server) get(ctx context.Context, t domain.KeyType, in *getKeyInput) (*keyOutput, error) {
-	if err := s.awaitAsked(ctx, in.MinSeq); err != nil {
+	if err := s.awaitAsked(ctx, &s.tables, in.MinSeq); err != nil {
 		return nil, err
 	}
 	record, err := s.findKey(ctx, t, in.ID)
@@ -195,8 +195,7 @@ func (s *Server) updateKey(ctx context.Context, in *updateKeyInput) (*keyOutput,
 	if err != nil {
 		return nil, err
 	}
-	answer, _ := s.settle(ctx, outcome)
-	return &answer, nil
+	return s.answer(ctx, outcome), nil
 }
 
 type revokeKeyInput struct {
@@ -227,8 +226,7 @@ func (s *Server) revoke(ctx context.Context, t domain.KeyType, in *revokeKeyInpu
 	if err != nil {
 		return nil, err
 	}
-	answer, _ := s.settle(ctx, outcome)
-	return &answer, nil
+	return s.answer(ctx, outcome), nil
 }
 
 type rotateKeyInput struct {
@@ -255,6 +253,5 @@ func (s *Server) rotateKey(ctx context.Context, in *rotateKeyInput) (*newKeyOutp
 	if err != nil {
 		return nil, err
 	}
-	answer, _ := s.settleNew(ctx, pathKeys, outcome)
-	return answer, nil
+	return s.answerNew(ctx, pathKeys, outcome), nil
 }

@@ -43,9 +43,9 @@ func (s *Server) createManagementKey(ctx context.Context, in *createManagementKe
 	if err != nil {
 		return nil, err
 	}
-	answer, settled := s.settleNew(ctx, pathManagementKeys, outcome)
-	if settled && in.Body.TokenSHA256 != "" {
-		if err := s.checkOwner(outcome.Key); err != nil {
+	answer := s.answerNew(ctx, pathManagementKeys, outcome)
+	if in.Body.TokenSHA256 != "" {
+		if err := s.checkOwner(ctx, outcome); err != nil {
 			return nil, err
 		}
 	}

@@ -35,14 +35,27 @@ type KeyReader interface {
 	Key(context.Context, domain.KeyID) (projections.KeyRecord, error)
 }
 
-// Verifier checks tokens; *verify.Verifier does.
-type Verifier interface {
+// Checker checks tokens.
+type Checker interface {
 	// Verify checks a customer's key.
 	Verify(token string, r verify.Requirement) verify.Result
 	// Authenticate checks a management key.
 	Authenticate(token string) (domain.Authority, verify.Result)
+}
+
+// Directory says whose keys are.
+type Directory interface {
 	// Owner returns the key that holds a mac.
 	Owner(domain.Mac) (domain.KeyID, bool)
+	// Find returns the account and the type of a key.
+	Find(domain.KeyID) (domain.AccountID, domain.KeyType, bool)
+}
+
+// Verifier is the memory of all keys; *verify.Verifier is it.
+type Verifier interface {
+	Checker
+	Directory
+	Applier
 }
 
 // Applier is something made from the log that answers are read from: the verifier
@@ -57,6 +70,8 @@ type Applier interface {
 type History interface {
 	Replay(context.Context, eventstore.Filter) iter.Seq2[eventstore.Event, error]
 	Follow(context.Context, eventstore.Filter) iter.Seq2[eventstore.Event, error]
+	// Head returns the last seq, from the log's leader.
+	Head(context.Context) (uint64, error)
 }
 
 // Part is something that the server needs to be ready.

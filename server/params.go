@@ -74,7 +74,7 @@ func (p sizeParam) read() (int, error) {
 	if n == 0 {
 		return projections.DefaultPageSize, nil
 	}
-	return int(min(n, projections.MaxPageSize)), nil //nolint:gosec // at most 1000
+	return int(min(n, projections.MaxPageSize)), nil
 }
 
 // idParam is the id of a key in a path.

@@ -25,13 +25,13 @@ const contentHTML = "text/html; charset=utf-8"
 const pagePolicy = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 //go:embed style.css
-var styleSheet []byte //nolint:gochecknoglobals // go:embed needs a variable; nobody writes to it
+var styleSheet []byte
 
 // pageRoutes registers what a person sees in a browser, and the document that the
 // pages are made of.
 func (s *Server) pageRoutes() {
 	html := map[string]*huma.MediaType{"text/html": {Schema: &huma.Schema{Type: huma.TypeString}}}
-	s.handlePlain(openEndpoint("/{$}", "index", "Say what this is", html), func(x *exchange, _ *http.Request) {
+	s.handlePlain(openEndpoint("/", "index", "Say what this is", html), func(x *exchange, _ *http.Request) {
 		page(x, contentHTML, s.index())
 	})
 	s.handlePlain(openEndpoint("/docs", "docs", "Show this API to people", html), func(x *exchange, _ *http.Request) {

@@ -24,9 +24,9 @@ type Config struct {
 	Keys     KeyReader // required
 	Verifier Verifier  // required
 	History  History   // required
-	// Appliers must have applied a command before it is answered, so that a caller
-	// reads its own writes: the verifier and the projector; nil means nobody.
-	Appliers []Applier
+	// Tables keeps what Keys reads up to date: the projector. Reads wait for it
+	// until they show what was acknowledged here; nil means they never wait.
+	Tables Applier
 	// Parts are asked by GET /readyz; nil means always ready.
 	Parts     []Part
 	Catalogue *domain.Catalogue // nil: domain.DefaultCatalogue
@@ -38,7 +38,7 @@ type Config struct {
 	IdleTimeout       time.Duration // for a connection between requests; 0: 60 s
 	HandlerTimeout    time.Duration // for what an answer takes to make; 0: 25 s
 	DrainTimeout      time.Duration // for requests in flight at shutdown; 0: 10 s
-	// AwaitTimeout is how long an answer waits for the appliers; 0: 2 s.
+	// AwaitTimeout is how long a read waits for what it reads from; 0: 2 s.
 	AwaitTimeout time.Duration
 	// Heartbeat is how often an idle event stream says that it is alive, and how
 	// soon it ends after its credential did; 0: 10 s.
@@ -70,6 +70,10 @@ type Server struct {
 	exchanges sync.Pool // *exchange
 	scratches sync.Pool // *scratch
 
+	acknowledged atomic.Uint64 // the highest seq that a caller was told of
+	verifier     follower
+	tables       follower
+
 	draining atomic.Bool
 	streams  context.Context //nolint:containedctx // the life of all streams, ended by Serve
 	cut      context.CancelFunc
@@ -89,9 +93,10 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, now: cfg.Now, logger: cfg.Logger, metrics: counters,
 		mux: http.NewServeMux(), answers: newVerifyAnswers(),
 	}
+	s.verifier.applier, s.tables.applier = cfg.Verifier, cfg.Tables
 	s.exchanges.New = func() any { return new(exchange) }
 	s.scratches.New = func() any { return new(scratch) }
-	s.streams, s.cut = context.WithCancel(context.Background()) //nolint:usetesting // not a test
+	s.streams, s.cut = context.WithCancel(context.Background())
 	s.api = s.newAPI()
 	s.routes()
 	if err := s.finishDocument(); err != nil {
@@ -162,11 +167,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.cut()
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
 	defer cancel()
-	err := h.Shutdown(drain)
-	<-served // http.ErrServerClosed
-	if err != nil {
+	if err := h.Shutdown(drain); err != nil {
 		_ = h.Close()
 		return fmt.Errorf("drain http: requests were cut off after %s: %w", s.cfg.DrainTimeout, err)
+	}
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve http on %s: %w", l.Addr(), err)
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ const verifyWindow = 300 * time.Millisecond
 //	ratio              verify/s over bare/s, median of the rounds' ratios
 func BenchmarkHTTPVerify(b *testing.B) {
 	const connections = 64
-	s := servertest.MustStart(b, servertest.Config{Logger: slog.New(slog.NewJSONHandler(io.Discard, nil))})
+	s := servertest.MustStart(b, servertest.Config{Logger: slog.New(slog.NewJSONHandler(io.Discard, nil))}) //nolint:sloglint // lines are made, as in earnest
 	var token string
 	for range 100 {
 		token = s.MustCreateKey(b, client.CreateKeyRequest{Scopes: []string{"invoices:read", "payouts:read"}, ExpiresOn: "2090-01-01"}).Token

@@ -179,3 +179,16 @@ func TestMacsThatBeginAlike(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+func TestFindNamesTheOwnerOfAKeyDeadOrAlive(t *testing.T) {
+	f := newReady(t, nil)
+	spec, _ := f.spec(t, managementSpec)
+	f.apply(t, spec.ID, domain.KeyCreated{KeySpec: spec})
+	f.apply(t, spec.ID, domain.KeyRevoked{Reason: "x", RevokedAt: time.Now()})
+	if account, typ, ok := f.Find(spec.ID); !ok || account != spec.Account || typ != domain.KeyTypeManagement {
+		t.Errorf("found %q, %q, %v", account, typ, ok)
+	}
+	if account, _, ok := f.Find("key_nobody"); ok || account != "" {
+		t.Errorf("found %q for a key that is not there", account)
+	}
+}

@@ -55,6 +55,17 @@ func keyTypeOf(t domain.KeyType) keyType {
 	}
 }
 
+func (t keyType) domain() domain.KeyType {
+	switch t {
+	case typeAPI:
+		return domain.KeyTypeAPI
+	case typeManagement:
+		return domain.KeyTypeManagement
+	default:
+		return ""
+	}
+}
+
 func environmentOf(e domain.Environment) environment {
 	switch e {
 	case domain.EnvironmentLive:

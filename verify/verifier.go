@@ -194,6 +194,19 @@ func (v *Verifier) Owner(mac domain.Mac) (domain.KeyID, bool) {
 	return rec.id, ok
 }
 
+// Find returns the account and the type of a key, dead or alive; false if the log
+// has no such key. It may wait for the feed to finish a run of events: it is for
+// commands, not for checks.
+func (v *Verifier) Find(id domain.KeyID) (domain.AccountID, domain.KeyType, bool) {
+	v.feedMu.Lock()
+	defer v.feedMu.Unlock()
+	rec := v.fold.byID[id]
+	if rec == nil {
+		return "", "", false
+	}
+	return rec.account, rec.typ.domain(), true
+}
+
 // find looks a token up. The code is VALID if rec was set to a key of the type. A miss
 // in a table that is not fresh is STALE: the key may be there by now, and an
 // imported one may have any form.

@@ -212,7 +212,7 @@ func (n *node) makeHandler(context.Context) error {
 func (n *node) makeServer(context.Context) error {
 	s, err := server.New(server.Config{
 		Commands: n.handler, Keys: n.table, Verifier: n.verifier, History: n.log,
-		Appliers: []server.Applier{n.verifier, n.tables},
+		Tables: n.tables,
 		Parts: []server.Part{
 			{Name: "log", Check: func(context.Context) error { return n.log.Health() }},
 			{Name: "verifier", Check: n.verifierReady},

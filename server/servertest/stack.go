@@ -153,7 +153,7 @@ func (s *Stack) build(cfg Config, keys *keyring.Keyring) (err error) {
 	}
 	config := server.Config{
 		Commands: s.Commands, Keys: s.Table, Verifier: s.Verifier, History: s.Log,
-		Appliers: []server.Applier{s.Verifier, s.Projector}, Now: cfg.Now, Logger: cfg.Logger, Metrics: s.Metrics,
+		Tables: s.Projector, Now: cfg.Now, Logger: cfg.Logger, Metrics: s.Metrics,
 	}
 	if cfg.Adjust != nil {
 		cfg.Adjust(&config)
