@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,18 +25,52 @@ const (
 	pollEvery   = 2 * time.Millisecond
 )
 
-// mustBuild builds the program as it is shipped, without the race detector: what
-// is killed here is what people run, at the speed at which they run it. The race
+// TestMain removes the program that tests have built.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	built.remove()
+	os.Exit(code)
+}
+
+// built is the program, built when the first test asks for it.
+var built builtProgram
+
+// builtProgram is the program as it is shipped, without the race detector: what is
+// killed here is what people run, at the speed at which they run it. The race
 // detector looks at the same code in the tests of the packages.
+type builtProgram struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// mustBuild returns the path of the program.
 func mustBuild(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "keyledger")
-	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", path, ".")
+	built.once.Do(func() { built.build(t) })
+	if built.err != nil {
+		t.Fatalf("build the program: %v", built.err)
+	}
+	return built.path()
+}
+
+func (b *builtProgram) path() string { return filepath.Join(b.dir, "keyledger") }
+
+func (b *builtProgram) build(t *testing.T) {
+	if b.dir, b.err = os.MkdirTemp("", "keyledger-test-"); b.err != nil { //nolint:usetesting // it outlives the test
+		return
+	}
+	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", b.path(), ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the program: %v\n%s", err, out)
+		b.err = fmt.Errorf("%w\n%s", err, out)
 	}
-	return path
+}
+
+func (b *builtProgram) remove() {
+	if b.dir != "" {
+		_ = os.RemoveAll(b.dir)
+	}
 }
 
 // process is a server that runs as a process of its own on a data dir.
@@ -115,11 +151,24 @@ func (p *process) await(what string, within time.Duration, holds func() bool) {
 	for !holds() {
 		select {
 		case <-p.exited:
+			if holds() {
+				return
+			}
 			p.t.Fatalf("the server ended before it was %s: %v\n%s", what, p.state, p.tail())
 		case <-deadline:
 			p.t.Fatalf("the server was not %s within %v\n%s", what, within, p.tail())
 		case <-tick.C:
 		}
+	}
+}
+
+// ended reports whether the process has ended.
+func (p *process) ended() bool {
+	select {
+	case <-p.exited:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -146,12 +195,10 @@ func (p *process) stop() {
 }
 
 func (p *process) signal(s syscall.Signal) error {
-	select {
-	case <-p.exited:
+	if p.ended() {
 		return os.ErrProcessDone // its number may be another's by now
-	default:
-		return syscall.Kill(-p.cmd.Process.Pid, s)
 	}
+	return syscall.Kill(-p.cmd.Process.Pid, s)
 }
 
 // tail returns the end of what the server wrote.
