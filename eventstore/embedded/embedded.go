@@ -206,7 +206,8 @@ func (s *Server) Connect(ctx context.Context) (*nats.Conn, error) {
 	}
 	nc, err := nats.Connect("", nats.InProcessServer(s.nats),
 		nats.Name("keyledger"), nats.UserInfo(nodeUser, s.secret), nats.CustomInboxPrefix(InboxPrefix(nodeUser)),
-		nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.ReconnectBufSize(-1))
+		nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.ReconnectBufSize(-1),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { s.logger.Warnf("the node's connection: %v", err) }))
 	if err != nil {
 		return nil, fmt.Errorf("connect to the embedded NATS server: %w", err)
 	}
