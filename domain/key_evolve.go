@@ -3,8 +3,13 @@ package domain
 import "time"
 
 // Evolve returns the state after an event. It only assigns: an event that is in
-// the log is true, whatever rules hold today.
+// the log is true, whatever rules hold today. The one exception keeps a forged
+// event from replacing a key: a key comes to be once, by its first event, so a
+// second creation is void, and so is anything said of a key that never came to be.
 func Evolve(k Key, e KeyEvent) Key {
+	if makesKey(e) == k.Exists() {
+		return k
+	}
 	k.Version++
 	switch e := e.(type) {
 	case KeyCreated:
@@ -27,6 +32,15 @@ func Evolve(k Key, e KeyEvent) Key {
 		k.LeakedAt = e.LeakedAt
 	}
 	return k
+}
+
+func makesKey(e KeyEvent) bool {
+	switch e.(type) {
+	case KeyCreated, KeyImported:
+		return true
+	default:
+		return false
+	}
 }
 
 func evolveUpdated(k Key, e KeyUpdated) Key {

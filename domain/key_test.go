@@ -230,6 +230,17 @@ func TestSuccessorKeepsTheKeysPowersAndLinksBack(t *testing.T) {
 	}
 }
 
+func TestAKeyComesToBeOnce(t *testing.T) {
+	once := fold([]KeyEvent{created()})
+	forged := created(func(s *KeySpec) { s.Mac, s.Scopes = Mac{9}, Scopes{FullAccess} })
+	if got := Evolve(once, forged); !reflect.DeepEqual(got, once) {
+		t.Errorf("a second creation changed the key to %+v", got)
+	}
+	if got := Evolve(Key{}, KeyRevoked{Reason: "lost", RevokedAt: noon}); got.Exists() {
+		t.Errorf("a revocation made the key %+v", got)
+	}
+}
+
 func TestStatusGoesByTheClock(t *testing.T) {
 	for name, tc := range map[string]struct {
 		given []KeyEvent
