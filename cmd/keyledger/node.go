@@ -40,6 +40,7 @@ type node struct {
 	listener net.Listener
 	keys     *keyring.Keyring
 	conn     *nats.Conn
+	fault    func() error // what the embedded server knows to be wrong with its disk; nil without one
 	log      *eventstore.Log
 	verifier *verify.Verifier
 	table    *sqlite.Store
@@ -151,7 +152,9 @@ func (n *node) openLog(ctx context.Context) error {
 	if n.NATSURL != "" {
 		replicas = n.NATSReplicas
 	}
-	log, err := eventstore.Open(ctx, eventstore.Config{Conn: n.conn, Replicas: replicas, Logger: n.logger, Registerer: n.metrics})
+	log, err := eventstore.Open(ctx, eventstore.Config{
+		Conn: n.conn, Replicas: replicas, Fault: n.fault, Logger: n.logger, Registerer: n.metrics,
+	})
 	n.log = log
 	return err
 }
@@ -169,6 +172,7 @@ func (n *node) connect(ctx context.Context) (err error) {
 		return err
 	}
 	n.onClose(natsServer.Shutdown)
+	n.fault = natsServer.Fault
 	n.address.NATSURL = natsServer.ClientURL()
 	n.conn, err = natsServer.Connect(ctx)
 	return err
