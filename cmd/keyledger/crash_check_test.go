@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"path/filepath"
@@ -27,9 +28,25 @@ import (
 func mustReadLog(t *testing.T, c *client.Client) *soak.History {
 	t.Helper()
 	history := new(soak.History)
+	readOn(t, c, history)
+	return history
+}
+
+// readOn reads the whole log over HTTP again: what was read before must be there
+// as it was, and what is new is added.
+func readOn(t *testing.T, c *client.Client, history *soak.History) {
+	t.Helper()
+	before, seen := history.Head(), uint64(0)
 	for record, err := range c.Events(t.Context(), client.EventQuery{}) {
 		if err != nil {
 			t.Fatalf("read the log: %v", err)
+		}
+		seen++
+		if record.Seq <= before {
+			if record.Seq != seen || !history.Holds(record.Seq, record.Event) {
+				t.Fatalf("event %d, now the %d. of the log, is not what it was", record.Seq, seen)
+			}
+			continue
 		}
 		event, err := soak.Decode(record.Seq, record.Event)
 		if err != nil {
@@ -43,7 +60,9 @@ func mustReadLog(t *testing.T, c *client.Client) *soak.History {
 			t.Fatal(err)
 		}
 	}
-	return history
+	if seen < before {
+		t.Fatalf("the log ends at %d; it ended at %d before", seen, before)
+	}
 }
 
 // expectKey is what the API must show of a key at an instant. It is written from
@@ -64,9 +83,7 @@ func expectKey(v soak.Version, now time.Time) client.Key {
 	for _, p := range k.AllowedIPs {
 		out.AllowedIPs = append(out.AllowedIPs, p.String())
 	}
-	for name, value := range k.Metadata {
-		out.Metadata[name] = value
-	}
+	maps.Copy(out.Metadata, k.Metadata)
 	if k.Grants != nil {
 		out.Grants = &client.Grants{Environments: []string{}, Scopes: []string{}}
 		for _, e := range k.Grants.Environments {
@@ -166,12 +183,15 @@ func checkTokens(ctx context.Context, c *client.Client, history *soak.History, t
 			got, err := c.Verify(ctx, client.VerifyRequest{Key: token, Scopes: []string{string(probeScope)}, IP: probeAddress})
 			came := time.Now()
 			key := history.Last(id).Key
-			if err == nil && got.KeyID == string(id) && (got.Code == passes(key, asked) || got.Code == passes(key, came)) {
-				return
+			if err == nil {
+				if got.KeyID == string(id) && (got.Code == passes(key, asked) || got.Code == passes(key, came)) {
+					return
+				}
+				err = fmt.Errorf("%s for %q, but the log says %s", got.Code, got.KeyID, passes(key, came))
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			wrong = append(wrong, fmt.Errorf("the token of %s: %s for %q (%v), but the log says %s", id, got.Code, got.KeyID, err, passes(key, came)))
+			wrong = append(wrong, fmt.Errorf("the token of %s: %w", id, err))
 		})
 	}
 	group.Wait()
@@ -180,8 +200,8 @@ func checkTokens(ctx context.Context, c *client.Client, history *soak.History, t
 
 // What is asked of every token, so that the answer depends on what updates change.
 const (
-	probeScope   domain.Scope = "invoices:read"
-	probeAddress              = "192.0.2.1"
+	probeScope   = domain.Scope("invoices:read")
+	probeAddress = "192.0.2.1"
 )
 
 // passes returns the code for a key's token when the probe's scope is required

@@ -2,8 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -57,6 +55,7 @@ func mustBuild(t *testing.T) string {
 func (b *builtProgram) path() string { return filepath.Join(b.dir, "keyledger") }
 
 func (b *builtProgram) build(t *testing.T) {
+	t.Helper()
 	if b.dir, b.err = os.MkdirTemp("", "keyledger-test-"); b.err != nil { //nolint:usetesting // it outlives the test
 		return
 	}
@@ -242,35 +241,10 @@ func (p *process) clientOver(token string, over http.RoundTripper) *client.Clien
 // newTransport returns a transport for many clients at once. It shares nothing
 // with other tests, and its connections end with this one.
 func newTransport(t *testing.T, clients int) *http.Transport {
+	t.Helper()
 	transport := &http.Transport{MaxIdleConns: clients, MaxIdleConnsPerHost: clients}
 	t.Cleanup(transport.CloseIdleConnections)
 	return transport
-}
-
-// call makes one HTTP request as it is given, and returns the answer's header and
-// body whatever the status.
-func (p *process) call(ctx context.Context, request *http.Request) (*http.Response, []byte) {
-	p.t.Helper()
-	resp, err := http.DefaultClient.Do(request.WithContext(ctx))
-	if err != nil {
-		p.t.Fatalf("%s %s: %v\n%s", request.Method, request.URL.Path, err, p.tail())
-	}
-	defer func() { _ = resp.Body.Close() }()
-	var body bytes.Buffer
-	if _, err := body.ReadFrom(resp.Body); err != nil {
-		p.t.Fatalf("%s %s: %v", request.Method, request.URL.Path, err)
-	}
-	return resp, body.Bytes()
-}
-
-// mustJSON marshals what cannot fail to.
-func mustJSON(t *testing.T, v any) []byte {
-	t.Helper()
-	out, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
 }
 
 // mustRefuseWith fails unless err is a refusal with this status and code.

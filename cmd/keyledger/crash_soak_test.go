@@ -28,7 +28,8 @@ type soakTest struct {
 	world            *world
 	over             *http.Transport
 	server           *process
-	checked          uint64 // seq up to which the log was checked before
+	history          *soak.History // the log, as far as it was read
+	checked          uint64        // seq up to which tokens were tried before
 
 	starts, startsKilled  int
 	lostAnswers, lostDone int
@@ -50,15 +51,15 @@ func TestSoak(t *testing.T) {
 	began := time.Now()
 	s := &soakTest{
 		T: t, program: mustBuild(t), dataDir: filepath.Join(t.TempDir(), "data"), seed: seed,
-		rng: mrand.New(mrand.NewPCG(seed, 0)), world: newWorld(), over: newTransport(t, soakClients), //nolint:gosec // repeatable on purpose
+		rng: mrand.New(mrand.NewPCG(seed, 0)), world: newWorld(), history: new(soak.History), over: newTransport(t, soakClients),
 	}
 	s.restart(3) // the very first start is interrupted too
 	s.makeTenants()
 	for round := range rounds {
 		s.round(round)
 	}
-	history := mustReadLog(t, s.server.client(s.server.operator()))
 	s.server.stop()
+	history := s.history
 	checkFile(t, s.dataDir, history)
 	t.Logf("%d kills under load and %d of %d starts; %d answers lost, %d of them to commands that had been carried out; %d events, %d keys, %d answers held against the log, in %v",
 		rounds, s.startsKilled, s.starts, s.lostAnswers, s.lostDone, history.Head(), len(history.Keys()), len(s.world.told), time.Since(began).Round(time.Second))
@@ -85,7 +86,8 @@ func (s *soakTest) round(n uint64) {
 		}
 	}
 	began := time.Now()
-	history := s.check()
+	history := s.history
+	s.check()
 	done := 0
 	for _, told := range s.world.told[toldBefore:] {
 		if told.Replayed {
@@ -151,11 +153,11 @@ func (s *soakTest) makeTenants() {
 	s.world.setUp = soak.Ref{Actor: root.actor, Command: domain.CommandCreateKey, ID: "acme"}
 }
 
-// check holds everything against the log, and returns it.
-func (s *soakTest) check() *soak.History {
+// check reads the log and holds everything against it.
+func (s *soakTest) check() {
 	s.Helper()
-	operator := s.server.client(s.server.operator())
-	history := mustReadLog(s.T, operator)
+	operator, history := s.server.client(s.server.operator()), s.history
+	readOn(s.T, operator, history)
 	fresh, wrong := s.world.takeFresh()
 	wrong = append(wrong, history.Judge(s.world.told, s.world.sent)...)
 	wrong = append(wrong, checkAnswers(history, fresh)...)
@@ -170,7 +172,6 @@ func (s *soakTest) check() *soak.History {
 	if s.Failed() {
 		s.FailNow()
 	}
-	return history
 }
 
 // tokens returns the tokens of the keys that changed since the last check, and

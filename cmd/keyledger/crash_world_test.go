@@ -147,7 +147,7 @@ func (w *world) learn(o *order, id domain.KeyID, shown string) {
 func (w *world) run(ctx context.Context, over connections, clients int, seed uint64) {
 	var group sync.WaitGroup
 	for n := range clients {
-		rng := mrand.New(mrand.NewPCG(seed, uint64(n))) //nolint:gosec // the same choices for the same seed
+		rng := mrand.New(mrand.NewPCG(seed, uint64(n)))
 		group.Go(func() {
 			for {
 				o, repeat := w.next(rng)

@@ -80,7 +80,7 @@ func (r *race) run(seed uint64) {
 	start := make(chan struct{})
 	var group sync.WaitGroup
 	for n := range raceClients {
-		rng := mrand.New(mrand.NewPCG(seed, uint64(r.round*raceClients+n))) //nolint:gosec // repeatable on purpose
+		rng := mrand.New(mrand.NewPCG(seed, uint64(r.round*raceClients+n)))
 		group.Go(func() {
 			<-start
 			for i := range racesEach {

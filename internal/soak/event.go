@@ -1,6 +1,7 @@
 package soak
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -25,6 +26,7 @@ type Event struct {
 	Type      domain.EventType
 	Time      time.Time
 	Data      domain.KeyEvent
+	Sum       [sha256.Size]byte // of the stored bytes
 }
 
 // Decode reads the stored bytes of the event at seq.
@@ -50,6 +52,7 @@ func Decode(seq uint64, raw []byte) (Event, error) {
 	return Event{
 		Seq: seq, Ref: Ref{stored.Actor, stored.Command, stored.CommandID}, RequestID: stored.RequestID,
 		Account: stored.Account, Key: stored.Subject, Type: stored.Type, Time: stored.Time, Data: data,
+		Sum: sha256.Sum256(raw),
 	}, nil
 }
 

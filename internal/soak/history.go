@@ -1,6 +1,7 @@
 package soak
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 
@@ -48,6 +49,12 @@ func (h *History) Add(e Event) error {
 	h.groups[e.Ref] = append(h.groups[e.Ref], e)
 	h.keys[e.Key] = append(versions, Version{e.Seq, domain.Evolve(before, e.Data)})
 	return nil
+}
+
+// Holds reports whether the event at seq is stored as it was when it was added: a log
+// never changes what it has said.
+func (h *History) Holds(seq uint64, raw []byte) bool {
+	return seq > 0 && seq <= h.Head() && h.events[seq-1].Sum == sha256.Sum256(raw)
 }
 
 // Head returns the last seq; 0 for an empty log.

@@ -14,6 +14,7 @@ type script struct {
 	t       *testing.T
 	history History
 	seq     uint64
+	raws    [][]byte
 }
 
 type step struct {
@@ -36,6 +37,7 @@ func (s *script) command(name domain.CommandName, id, request string, steps ...s
 		if err != nil {
 			s.t.Fatal(err)
 		}
+		s.raws = append(s.raws, raw)
 		e, err := Decode(s.seq, raw)
 		if err != nil {
 			s.t.Fatal(err)
@@ -67,6 +69,7 @@ func ref(name domain.CommandName, id string) Ref { return Ref{"key_op", name, id
 // write makes a log of every command once: a created, renamed and rotated to b
 // (with an overlap), b rotated to c (without), c revoked.
 func write(t *testing.T) *script {
+	t.Helper()
 	s := &script{t: t}
 	s.command(domain.CommandCreateKey, "c", "q1", created("a", ""))
 	s.command(domain.CommandUpdateKey, "u", "q2", updated("a", "n"))
@@ -101,6 +104,9 @@ func TestJudgeAcceptsTheTruth(t *testing.T) {
 	}
 	if last := s.history.Last("a"); last.Seq != 3 || last.Key.ReplacedBy != "b" || last.Key.Version != 3 {
 		t.Errorf("a: %+v", last)
+	}
+	if !s.history.Holds(2, s.raws[1]) || s.history.Holds(3, s.raws[1]) || s.history.Holds(9, nil) || s.history.Holds(0, nil) {
+		t.Error("it does not know what it holds")
 	}
 	if _, ok := s.history.At("a", 4); ok {
 		t.Error("event 4 is not one of a")
