@@ -10,7 +10,7 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/term"
+	"golang.org/x/sys/unix"
 
 	"github.com/keyledger/keyledger/client"
 )
@@ -127,5 +127,6 @@ func terminal(stream any) (fd int, ok bool) {
 		return 0, false
 	}
 	fd = int(f.Fd())
-	return fd, term.IsTerminal(fd)
+	_, err := unix.IoctlGetTermios(fd, getTermios)
+	return fd, err == nil
 }

@@ -8,7 +8,7 @@ import (
 	"os"
 	"strings"
 
-	"golang.org/x/term"
+	"golang.org/x/sys/unix"
 )
 
 // maxSecret bounds what is read as a key or token.
@@ -54,21 +54,36 @@ func (a *app) readSecret(file, prompt string) (string, error) {
 	if !ok {
 		return readAll(a.stdin)
 	}
-	before, err := term.GetState(fd)
+	// The echo goes off before the question appears: nobody types faster than that.
+	restore, err := echoOff(fd)
 	if err != nil {
 		return "", fmt.Errorf("read the key from the terminal: %w", err)
 	}
+	defer restore()
 	a.errorf("%s", prompt)
+	defer a.errorf("\n")
 	secret, err := a.await(func() (string, error) {
-		line, err := term.ReadPassword(fd)
-		return string(line), err
+		line, err := bufio.NewReaderSize(io.LimitReader(a.stdin, maxSecret), maxSecret).ReadString('\n')
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		return line, err
 	})
-	a.errorf("\n")
+	return strings.TrimSpace(secret), err
+}
+
+// echoOff stops a terminal from showing what is typed, until restore is called.
+func echoOff(fd int) (restore func(), err error) {
+	before, err := unix.IoctlGetTermios(fd, getTermios)
 	if err != nil {
-		_ = term.Restore(fd, before) // Ctrl-C must not leave the terminal without echo
-		return "", err
+		return nil, err
 	}
-	return strings.TrimSpace(secret), nil
+	silent := *before
+	silent.Lflag &^= unix.ECHO
+	if err := unix.IoctlSetTermios(fd, setTermios, &silent); err != nil {
+		return nil, err
+	}
+	return func() { _ = unix.IoctlSetTermios(fd, setTermios, before) }, nil
 }
 
 func readAll(r io.Reader) (string, error) {
