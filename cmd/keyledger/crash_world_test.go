@@ -125,17 +125,17 @@ func (w *world) send(ctx context.Context, over connections, o *order, repeat boo
 	told.Token, told.Replayed = outcome.Token != "", outcome.Replayed
 	w.told = append(w.told, told)
 	w.fresh = append(w.fresh, answer{o.ref, outcome.Key, asked, came})
-	w.learn(o, told.Key, outcome.Token)
+	w.learn(o, told.Key, outcome)
 	return nil
 }
 
 // learn remembers the key of an answer, and its token if the client has it now.
-func (w *world) learn(o *order, id domain.KeyID, shown string) {
-	if o.token != "" {
-		shown = o.token
+func (w *world) learn(o *order, id domain.KeyID, outcome client.Outcome) {
+	if outcome.Token != "" {
+		w.tokens[id] = outcome.Token
 	}
-	if shown != "" {
-		w.tokens[id] = shown
+	if o.token != "" {
+		w.tokens[id] = o.token
 	}
 	if !w.known[id] {
 		w.known[id] = true

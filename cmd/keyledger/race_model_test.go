@@ -228,9 +228,9 @@ func (s raceState) change(in raceInput, out raceOutput) (bool, any) {
 }
 
 // sinceAnswers lets reads take effect as early as the last acknowledged change
-// before them, and no earlier. That is what is promised: an answer to a change
-// waits until everything that is read from has applied it. A refusal is decided by
-// the log and waits for nobody, so a read right after one may be older than it.
+// before them, and no earlier. That is what is promised: a read waits until what it
+// reads from has applied everything that was acknowledged. A refusal is decided by
+// the log and acknowledges nothing, so a read right after one may be older than it.
 func sinceAnswers(history []porcupine.Operation) []porcupine.Operation {
 	var acknowledged []int64
 	for _, op := range history {
