@@ -47,7 +47,10 @@ func (x *examination) log(ctx context.Context) {
 func (x *examination) closedLog(ctx context.Context) {
 	dir := x.cmd.DataDir
 	if _, err := os.Stat(filepath.Join(dir, jetstreamDir)); err != nil {
-		return // never used
+		if _, err := os.Stat(filepath.Join(dir, keyTableFile)); err == nil {
+			x.fail("log", "restore it from your backup", "the log (%s) is gone, but the data dir holds tables", jetstreamDir)
+		}
+		return
 	}
 	unlock, err := lockDataDir(dir)
 	if err != nil {
