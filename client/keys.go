@@ -24,7 +24,7 @@ type KeyQuery struct {
 	Environment    string    // live or test
 	Status         string    // active, revoked or expired
 	Scope          string    // keys that hold it
-	Text           string    // found in name, description or id
+	Text           string    // found in name, description or metadata, in any case
 	ExpiringBefore time.Time // keys that expire before it
 	PageSize       int       // keys a page, at most 1,000; 0: the server's choice
 }

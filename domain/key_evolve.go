@@ -35,12 +35,9 @@ func Evolve(k Key, e KeyEvent) Key {
 }
 
 func makesKey(e KeyEvent) bool {
-	switch e.(type) {
-	case KeyCreated, KeyImported:
-		return true
-	default:
-		return false
-	}
+	_, created := e.(KeyCreated)
+	_, imported := e.(KeyImported)
+	return created || imported
 }
 
 func evolveUpdated(k Key, e KeyUpdated) Key {

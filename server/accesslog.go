@@ -18,25 +18,24 @@ const noRoute = "none"
 func (s *Server) record(x *exchange, r *http.Request) {
 	end := s.now()
 	took := end.Sub(x.start)
-	route := noRoute
-	if x.endpoint != nil {
-		route = x.endpoint.Path
-	}
-	s.metrics.observe(route, r.Method, x.status, took)
+	on := x.endpoint.trackOf(s, r.Method)
+	on.observe(x.status, took)
 
 	level := slog.LevelInfo
-	if x.status >= http.StatusInternalServerError {
+	switch {
+	case x.status == http.StatusInternalServerError: // a fault of ours
 		level = slog.LevelError
+	case x.status > http.StatusInternalServerError: // not now: shutting down, catching up
+		level = slog.LevelWarn
 	}
-	if !s.logger.Enabled(r.Context(), level) {
+	if !on.log.Enabled(r.Context(), level) {
 		return
 	}
 	// The record is made by hand: slog would look for the line that logs, which is
 	// always this one, and that costs as much as verifying a key.
 	line := slog.NewRecord(end, level, "request", 0)
-	attrs := append(make([]slog.Attr, 0, 13),
-		slog.String("method", methodLabel(r.Method)), slog.String("route", route), slog.Int("status", x.status),
-		slog.Duration("took", took), slog.Int64("bytes", x.bytes),
+	attrs := append(make([]slog.Attr, 0, 11),
+		slog.Int("status", x.status), slog.Duration("took", took), slog.Int64("bytes", x.bytes),
 		slog.String("request_id", x.requestID), slog.String("remote_addr", r.RemoteAddr))
 	for _, a := range [...]struct{ key, value string }{
 		{"code", x.code}, {"actor", string(x.authority.Actor)}, {"account", string(x.account)}, {"key_id", string(x.keyID)},
@@ -52,7 +51,48 @@ func (s *Server) record(x *exchange, r *http.Request) {
 		attrs = append(attrs, slog.String("error", x.cause.Error()))
 	}
 	line.AddAttrs(attrs...)
-	_ = s.logger.Handler().Handle(r.Context(), line) // as slog's own loggers do
+	_ = on.log.Handle(r.Context(), line) // as slog's own loggers do
+}
+
+// track is where requests of one route and method are logged and counted. It is
+// made once for each endpoint: what is the same in every line is formatted then,
+// and the counters are found.
+type track struct {
+	log      slog.Handler
+	requests *prometheus.CounterVec // by status
+	fine     prometheus.Counter     // the one of 200
+	duration prometheus.Observer
+}
+
+func (s *Server) newTrack(route, method string) track {
+	requests := s.metrics.requests.MustCurryWith(prometheus.Labels{"route": route, "method": method})
+	return track{
+		log:      s.logger.Handler().WithAttrs([]slog.Attr{slog.String("method", method), slog.String("route", route)}),
+		requests: requests, fine: requests.WithLabelValues(strconv.Itoa(http.StatusOK)),
+		duration: s.metrics.duration.WithLabelValues(route),
+	}
+}
+
+// trackOf returns the endpoint's track. Requests that came to no endpoint, or by
+// another method (HEAD of a GET), get one of their own.
+func (e *endpoint) trackOf(s *Server, method string) track {
+	switch {
+	case e == nil:
+		return s.newTrack(noRoute, methodLabel(method))
+	case e.Method != method:
+		return s.newTrack(e.Path, methodLabel(method))
+	default:
+		return e.track
+	}
+}
+
+func (t track) observe(status int, took time.Duration) {
+	if status == http.StatusOK {
+		t.fine.Inc()
+	} else {
+		t.requests.WithLabelValues(strconv.Itoa(status)).Inc()
+	}
+	t.duration.Observe(took.Seconds())
 }
 
 // metrics are the counts that GET /metrics shows of this package.
@@ -81,11 +121,6 @@ func newMetrics(r prometheus.Registerer) (metrics, error) {
 		}
 	}
 	return m, nil
-}
-
-func (m metrics) observe(route, method string, status int, took time.Duration) {
-	m.requests.WithLabelValues(route, methodLabel(method), strconv.Itoa(status)).Inc()
-	m.duration.WithLabelValues(route).Observe(took.Seconds())
 }
 
 // methodLabel keeps callers from making up label values and log text.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
@@ -28,10 +29,7 @@ func (s *Server) admit(x *exchange, r *http.Request, e *endpoint) error {
 		}
 	}
 	if !e.open {
-		if err := s.await(r.Context(), &s.verifier, 0); err != nil {
-			return err
-		}
-		if err := s.authenticate(x, r.Header["Authorization"], e.scope); err != nil {
+		if err := s.authenticate(r.Context(), x, r.Header["Authorization"], e.scope); err != nil {
 			return err
 		}
 	}
@@ -42,10 +40,13 @@ func (s *Server) admit(x *exchange, r *http.Request, e *endpoint) error {
 }
 
 // authenticate finds out who asks. Customers' keys are unknown here, like any
-// other string.
-func (s *Server) authenticate(x *exchange, header []string, scope domain.Scope) error {
+// other string. A credential that was revoked here a moment ago must be known to be.
+func (s *Server) authenticate(ctx context.Context, x *exchange, header []string, scope domain.Scope) error {
 	token, err := bearer(header)
 	if err != nil {
+		return err
+	}
+	if err := s.await(ctx, &s.verifier, 0); err != nil {
 		return err
 	}
 	authority, result := s.cfg.Verifier.Authenticate(token)

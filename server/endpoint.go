@@ -30,6 +30,8 @@ type endpoint struct {
 	newBody  func() any
 	nullable []string // JSON pointers of members that may be null
 
+	track track // of its requests
+
 	query    []string // names of the query parameters, made from the documentation
 	repeated []string // those that may be given more than once
 }
@@ -68,6 +70,7 @@ type handlerFunc func(x *exchange, r *http.Request)
 
 // mount puts an endpoint into the mux, behind the guard.
 func (s *Server) mount(e *endpoint, h handlerFunc) {
+	e.track = s.newTrack(e.Path, e.Method)
 	s.endpoints = append(s.endpoints, e)
 	s.mux.HandleFunc(e.Method+" "+pattern(e.Path), func(w http.ResponseWriter, r *http.Request) {
 		x, ok := w.(*exchange)
