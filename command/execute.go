@@ -75,11 +75,12 @@ func (h *Handler) execute(ctx context.Context, p plan) (Outcome, error) {
 func (h *Handler) tryUntilSettled(ctx context.Context, p plan) (Outcome, int, error) {
 	bounded, cancel := context.WithTimeout(ctx, h.retryFor)
 	defer cancel()
+	defer h.turns.take(bounded, p.aggregate)()
 	from := nearest
 	if p.fresh {
 		from = assumed
 	}
-	var doubt error // an append whose outcome is not known yet
+	var doubt, rival error // an append whose outcome is not known yet; one that came second
 	for tries := 1; ; tries++ {
 		outcome, settled, err := h.try(bounded, p, from)
 		switch {
@@ -89,12 +90,17 @@ func (h *Handler) tryUntilSettled(ctx context.Context, p plan) (Outcome, int, er
 			from = leader
 			continue
 		}
-		if errors.Is(err, eventstore.ErrUnknownOutcome) {
+		switch {
+		case errors.Is(err, eventstore.ErrUnknownOutcome):
 			doubt = err
+		case errors.Is(err, eventstore.ErrConflict):
+			rival = err
+		case domain.KindOf(err) == domain.KindUnavailable:
+			rival = nil // something else is in the way now
 		}
 		from = leader
 		if !pause(bounded, tries) {
-			return Outcome{}, tries, giveUp(ctx, err, doubt)
+			return Outcome{}, tries, giveUp(ctx, err, doubt, rival)
 		}
 	}
 }
@@ -105,9 +111,10 @@ func (h *Handler) try(ctx context.Context, p plan, from source) (outcome Outcome
 	if err != nil {
 		return Outcome{}, false, err
 	}
+	refused := Outcome{Seq: history.LastSeq}
 	first, err := p.identity.first(history)
 	if err != nil {
-		return Outcome{}, true, err
+		return refused, true, err
 	}
 	if len(first) > 0 {
 		outcome, err = p.answer(ctx, first, nil)
@@ -116,7 +123,7 @@ func (h *Handler) try(ctx context.Context, p plan, from source) (outcome Outcome
 	now := h.now().UTC().Truncate(time.Microsecond) // what PostgreSQL can hold
 	own, others, err := p.decideOn(history, now)
 	if err != nil {
-		return Outcome{}, from == leader, err
+		return refused, from == leader, err
 	}
 	if len(own) == 0 {
 		outcome, err = p.answer(ctx, history.Events, nil)
@@ -186,8 +193,8 @@ func pause(ctx context.Context, tries int) bool {
 	}
 }
 
-// giveUp explains why the tries ended.
-func giveUp(ctx context.Context, err, doubt error) error {
+// giveUp explains why the tries ended: with err, after doubt and rival, if there were any.
+func giveUp(ctx context.Context, err, doubt, rival error) error {
 	switch {
 	case doubt != nil:
 		return &domain.Error{
@@ -200,13 +207,18 @@ func giveUp(ctx context.Context, err, doubt error) error {
 			Kind: domain.KindUnavailable, Code: "canceled", Cause: errors.Join(ctx.Err(), err),
 			Message: "the request ended before the command was carried out", Fix: "send it again",
 		}
-	case errors.Is(err, eventstore.ErrConflict):
+	case rival != nil:
 		return &domain.Error{
-			Kind: domain.KindUnavailable, Code: domain.CodeContention, Cause: err,
+			Kind: domain.KindUnavailable, Code: domain.CodeContention, Cause: errors.Join(rival, err),
 			Message: "too many commands change this key at once", Fix: "send the command again",
 		}
-	default:
+	case domain.KindOf(err) == domain.KindUnavailable:
 		return err
+	default:
+		return &domain.Error{
+			Kind: domain.KindUnavailable, Code: eventstore.CodeLogUnavailable, Cause: err,
+			Message: "the log did not answer in time; nothing was changed", Fix: "send the command again",
+		}
 	}
 }
 

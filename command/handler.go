@@ -66,6 +66,7 @@ type Handler struct {
 	newID     func() string
 	logger    *slog.Logger
 	metrics   metrics
+	turns     *turns
 }
 
 // New makes a handler.
@@ -80,7 +81,7 @@ func New(c Config) (*Handler, error) {
 		log: c.Log, claims: c.Claims, pepper: c.Pepper, ids: identities{secret: c.IDSecret},
 		format: c.Format, catalogue: c.Catalogue, managing: domain.ManagementCatalogue(),
 		retryFor: c.RetryFor, now: c.Now, entropy: c.Entropy, newID: c.NewID, logger: c.Logger,
-		metrics: newMetrics(c.Registerer),
+		metrics: newMetrics(c.Registerer), turns: newTurns(),
 	}
 	if h.catalogue == nil {
 		h.catalogue = domain.DefaultCatalogue()
@@ -130,7 +131,8 @@ type Outcome struct {
 	// Key is the key as the command left it; for a rotation, the new key.
 	Key domain.Key
 	// Seq is the sequence of the command's last event, or of the key's last event
-	// if nothing had to change.
+	// if nothing had to change. It is set with a refusal too, if that rests on what
+	// the key was: whoever is told so may then rely on seeing it.
 	Seq uint64
 	// KeySeq is the sequence of the last event in Key: its version for If-Match.
 	KeySeq uint64

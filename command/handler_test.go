@@ -309,8 +309,11 @@ func TestNothingIsRefusedByAnOldAnswer(t *testing.T) {
 		t.Errorf("a change was taken for none by an old answer: %+v, %v", reverted, err)
 	}
 	request.ID, request.IfMatch = "u4", &created.KeySeq
-	_, err = f.UpdateKey(t.Context(), request, target(created), KeyChanges{Name: &name})
+	refused, err := f.UpdateKey(t.Context(), request, target(created), KeyChanges{Name: &name})
 	mustRefuse(t, err, domain.CodeVersionMismatch)
+	if refused.Seq != reverted.Seq {
+		t.Errorf("the refusal rests on seq %d, and says %d", reverted.Seq, refused.Seq)
+	}
 }
 
 func TestTargetsBeyondReachDoNotExist(t *testing.T) {

@@ -65,9 +65,14 @@ func (s *Server) target(ctx context.Context, t domain.KeyType, p idParam) (comma
 	return command.Target{Account: account, Type: t, ID: id}, nil
 }
 
+// done notes what a caller is about to be told of, by a refusal too.
+func (s *Server) done(o command.Outcome, err error) (command.Outcome, error) {
+	s.acknowledge(o.Seq)
+	return o, err
+}
+
 // answer makes the answer to a command, from its outcome.
 func (s *Server) answer(ctx context.Context, o command.Outcome) *keyOutput {
-	s.acknowledge(o.Seq)
 	x := exchangeOf(ctx)
 	x.account, x.keyID, x.seq = o.Key.Account, o.Key.ID, o.Seq
 	answer := &keyOutput{

@@ -47,7 +47,7 @@ func (s *Server) createKey(ctx context.Context, in *createKeyInput) (*newKeyOutp
 	if err != nil {
 		return nil, err
 	}
-	outcome, err := s.cfg.Commands.CreateKey(ctx, request, newKey(in.Body))
+	outcome, err := s.done(s.cfg.Commands.CreateKey(ctx, request, newKey(in.Body)))
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +191,7 @@ func (s *Server) updateKey(ctx context.Context, in *updateKeyInput) (*keyOutput,
 	if err != nil {
 		return nil, err
 	}
-	outcome, err := s.cfg.Commands.UpdateKey(ctx, request, target, changes)
+	outcome, err := s.done(s.cfg.Commands.UpdateKey(ctx, request, target, changes))
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +222,7 @@ func (s *Server) revoke(ctx context.Context, t domain.KeyType, in *revokeKeyInpu
 	if in.Body != nil {
 		reason = in.Body.Reason
 	}
-	outcome, err := s.cfg.Commands.RevokeKey(ctx, request, target, reason)
+	outcome, err := s.done(s.cfg.Commands.RevokeKey(ctx, request, target, reason))
 	if err != nil {
 		return nil, err
 	}
@@ -249,7 +249,7 @@ func (s *Server) rotateKey(ctx context.Context, in *rotateKeyInput) (*newKeyOutp
 	if err != nil {
 		return nil, err
 	}
-	outcome, err := s.cfg.Commands.RotateKey(ctx, request, target, how)
+	outcome, err := s.done(s.cfg.Commands.RotateKey(ctx, request, target, how))
 	if err != nil {
 		return nil, err
 	}

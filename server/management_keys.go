@@ -39,7 +39,7 @@ func (s *Server) createManagementKey(ctx context.Context, in *createManagementKe
 	if err != nil {
 		return nil, err
 	}
-	outcome, err := s.cfg.Commands.CreateKey(ctx, request, newManagementKey(in.Body))
+	outcome, err := s.done(s.cfg.Commands.CreateKey(ctx, request, newManagementKey(in.Body)))
 	if err != nil {
 		return nil, err
 	}
