@@ -81,7 +81,7 @@ type CreateKeyRequest struct {
 	Environment string            `json:"environment" enum:"live,test"`
 	Scopes      []string          `json:"scopes,omitempty" nullable:"false" doc:"Scopes of GET /v1/scopes, or resource:*. At most 64." example:"[\"invoices:read\",\"payouts:read\"]"`
 	FullAccess  bool              `json:"full_access,omitempty" doc:"Instead of scopes: everything in the catalogue, whatever it grows to."`
-	ExpiresOn   string            `json:"expires_on,omitempty" format:"date" doc:"The key expires at midnight UTC at the beginning of this day."`
+	ExpiresOn   *string           `json:"expires_on,omitempty" format:"date" doc:"The key expires at midnight UTC at the beginning of this day."`
 	ExpiresAt   *time.Time        `json:"expires_at,omitempty" doc:"The key expires at this instant."`
 	Description string            `json:"description,omitempty" doc:"At most 500 characters."`
 	Metadata    map[string]string `json:"metadata,omitempty" doc:"At most 16 entries; names to 40 characters, values to 500."`
@@ -97,7 +97,7 @@ type CreateManagementKeyRequest struct {
 	Account     string     `json:"account,omitempty" doc:"The tenant it acts for; _root for the instance. Only instance keys may name one."`
 	Scopes      []string   `json:"scopes" nullable:"false" doc:"Management scopes of GET /v1/scopes." example:"[\"keyledger.keys:read\",\"keyledger.keys:write\"]"`
 	Grants      *Grants    `json:"grants,omitempty" doc:"What it may give to the keys it makes; absent: nothing."`
-	ExpiresOn   string     `json:"expires_on,omitempty" format:"date" doc:"It expires at midnight UTC at the beginning of this day."`
+	ExpiresOn   *string    `json:"expires_on,omitempty" format:"date" doc:"It expires at midnight UTC at the beginning of this day."`
 	ExpiresAt   *time.Time `json:"expires_at,omitempty" doc:"It expires at this instant."`
 	TokenSHA256 string     `json:"token_sha256,omitempty" doc:"For a token that the caller made: its SHA-256 in hex."`
 }

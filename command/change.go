@@ -12,25 +12,19 @@ import (
 
 // KeyChanges is the content of an update command; a nil member is left as it is.
 type KeyChanges struct {
-	Name        *string
-	Description *string
-	Scopes      *[]domain.Scope
-	FullAccess  bool // instead of Scopes
-	Metadata    *map[string]string
-	AllowedIPs  *[]string
-	Expiry      *NewExpiry
-}
-
-// NewExpiry is a changed expiry: a date, an instant, or neither for never.
-type NewExpiry struct {
-	On string
-	At time.Time
+	Name        *string            `json:"name,omitempty"`
+	Description *string            `json:"description,omitempty"`
+	Scopes      *[]domain.Scope    `json:"scopes,omitempty"`
+	FullAccess  bool               `json:"full_access,omitempty"` // instead of Scopes
+	Metadata    *map[string]string `json:"metadata,omitempty"`
+	AllowedIPs  *[]string          `json:"allowed_ips,omitempty"`
+	Expiry      *NewExpiry         `json:"expiry,omitempty"`
 }
 
 // Rotation is the content of a rotate command.
 type Rotation struct {
 	// Overlap is how long the old key goes on working; 0 ends it at once.
-	Overlap time.Duration
+	Overlap time.Duration `json:"overlap_ns"`
 }
 
 // UpdateKey changes a key.
@@ -62,6 +56,10 @@ func (h *Handler) UpdateKey(ctx context.Context, r Request, t Target, c KeyChang
 func (h *Handler) RevokeKey(ctx context.Context, r Request, t Target, reason string) (Outcome, error) {
 	if reason == "" {
 		reason = "unspecified"
+	}
+	if domain.KeyID(r.Authority.Actor) == t.ID {
+		return Outcome{}, domain.NewError(domain.KindConflict, "self_revocation", "a management key cannot revoke itself",
+			"revoke it with another management key: so one is always left that can manage the rest")
 	}
 	p, err := h.planFor(r, t, domain.CommandRevokeKey, reason)
 	if err != nil {
@@ -144,8 +142,8 @@ func (h *Handler) planFor(r Request, t Target, name domain.CommandName, content 
 		return plan{}, domain.KeyNotFound()
 	}
 	who, err := h.identify(r, name, t.Account, struct {
-		Key     domain.KeyID
-		Content any
+		Key     domain.KeyID `json:"key_id"`
+		Content any          `json:"content"`
 	}{t.ID, content})
 	if err != nil {
 		return plan{}, err
@@ -181,7 +179,7 @@ func (h *Handler) resolveUpdate(t domain.KeyType, c KeyChanges) (domain.UpdateKe
 		update.AllowedIPs = &ranges
 	}
 	if c.Expiry != nil {
-		at, err := parseExpiry(c.Expiry.On, c.Expiry.At)
+		at, err := c.Expiry.instant()
 		if err != nil {
 			return update, err
 		}

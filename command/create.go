@@ -12,31 +12,42 @@ import (
 )
 
 // NewKey is the content of a create command, as a caller writes it.
+//
+// The JSON names in this package's contents are what command hashes are made of,
+// and hashes are compared for ever: names never change, and a new member must be
+// left out where it is zero, so that old commands keep their hashes. A test pins them.
 type NewKey struct {
 	// Account is the account named by the caller; "" means the caller's own, or the
 	// default account for instance keys.
-	Account     domain.AccountID
-	Type        domain.KeyType
-	Name        string
-	Description string
-	Environment domain.Environment // none for management keys
-	Scopes      []domain.Scope
-	FullAccess  bool       // instead of Scopes
-	Grants      *NewGrants // management keys only; nil grants nothing
-	ExpiresOn   string     // a date, or
-	ExpiresAt   time.Time  // an instant; neither means never
-	AllowedIPs  []string
-	Metadata    map[string]string
+	Account     domain.AccountID   `json:"account,omitempty"`
+	Type        domain.KeyType     `json:"key_type"`
+	Name        string             `json:"name"`
+	Description string             `json:"description,omitempty"`
+	Environment domain.Environment `json:"environment,omitempty"` // none for management keys
+	Scopes      []domain.Scope     `json:"scopes,omitempty"`
+	FullAccess  bool               `json:"full_access,omitempty"` // instead of Scopes
+	Grants      *NewGrants         `json:"grants,omitempty"`      // management keys only; nil grants nothing
+	Expiry      *NewExpiry         `json:"expiry,omitempty"`      // nil means never
+	AllowedIPs  []string           `json:"allowed_ips,omitempty"`
+	Metadata    map[string]string  `json:"metadata,omitempty"`
 	// TokenSHA256 is the SHA-256, in hex, of a token that the caller made and keeps;
 	// "" means the token is made here.
-	TokenSHA256 string
+	TokenSHA256 string `json:"token_sha256,omitempty"`
 }
 
 // NewGrants says what a management key may give to the keys it makes.
 type NewGrants struct {
-	Environments []domain.Environment
-	Scopes       []domain.Scope
-	FullAccess   bool // instead of Scopes
+	Environments []domain.Environment `json:"environments,omitempty"`
+	Scopes       []domain.Scope       `json:"scopes,omitempty"`
+	FullAccess   bool                 `json:"full_access,omitempty"` // instead of Scopes
+}
+
+// NewExpiry is an expiry as a caller writes it: a date or an instant. In an update,
+// Never takes the expiry away.
+type NewExpiry struct {
+	On    *string    `json:"expires_on,omitempty"`
+	At    *time.Time `json:"expires_at,omitempty"`
+	Never bool       `json:"never,omitempty"`
 }
 
 // CreateKey makes a key, and its token unless the caller made that. A repeat
@@ -101,7 +112,7 @@ func (h *Handler) spec(n NewKey, id domain.KeyID, secret credential) (domain.Key
 	if spec.Grants, err = h.grants(n.Grants); err != nil {
 		return spec, err
 	}
-	if spec.ExpiresAt, err = parseExpiry(n.ExpiresOn, n.ExpiresAt); err != nil {
+	if spec.ExpiresAt, err = n.Expiry.instant(); err != nil {
 		return spec, err
 	}
 	spec.AllowedIPs, err = domain.ParseAllowedIPs(n.AllowedIPs)
@@ -138,15 +149,30 @@ func (h *Handler) grants(n *NewGrants) (*domain.Grants, error) {
 	return grants, err
 }
 
-func parseExpiry(on string, at time.Time) (time.Time, error) {
+// instant returns when the key expires, the zero time for never. What is given
+// counts, even a zero time: a caller that sends one does not mean "never".
+func (e *NewExpiry) instant() (time.Time, error) {
 	switch {
-	case on != "" && !at.IsZero():
+	case e == nil || e.Never && e.On == nil && e.At == nil:
+		return time.Time{}, nil
+	case e.Never || e.On != nil && e.At != nil:
 		return time.Time{}, domain.Invalid(domain.CodeValidation, "/expires_on", "given together with expires_at", "give a date or an instant, not both")
-	case on != "":
-		return domain.ParseExpiresOn(on)
+	case e.On != nil:
+		at, err := domain.ParseExpiresOn(*e.On)
+		return mustBeSet(at, "/expires_on", err)
+	case e.At != nil:
+		return mustBeSet(e.At.UTC().Truncate(time.Microsecond), "/expires_at", nil)
 	default:
-		return at.UTC().Truncate(time.Microsecond), nil
+		return time.Time{}, nil
 	}
+}
+
+// mustBeSet refuses the zero time, which would otherwise be taken for "never".
+func mustBeSet(at time.Time, pointer string, err error) (time.Time, error) {
+	if err == nil && at.IsZero() {
+		err = domain.Invalid(domain.CodeExpiryInPast, pointer, "not in the future", "choose a later time, or leave the expiry out")
+	}
+	return at, err
 }
 
 // credential is what a new key is proved by: a token made here, or the hash of one

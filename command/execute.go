@@ -75,7 +75,11 @@ func (h *Handler) execute(ctx context.Context, p plan) (Outcome, error) {
 func (h *Handler) tryUntilSettled(ctx context.Context, p plan) (Outcome, int, error) {
 	bounded, cancel := context.WithTimeout(ctx, h.retryFor)
 	defer cancel()
-	defer h.turns.take(bounded, p.aggregate)()
+	done, err := h.turns.take(bounded, p.aggregate)
+	if err != nil { // nothing was tried
+		return Outcome{}, 0, giveUp(ctx, err, nil, errors.New("no turn came"))
+	}
+	defer done()
 	from := nearest
 	if p.fresh {
 		from = assumed

@@ -149,7 +149,7 @@ func TestLifeOfAKey(t *testing.T) {
 		t.Errorf("created %+v", created)
 	}
 	name := " POS Integration "
-	updated, err := f.UpdateKey(t.Context(), as("u1"), target(created), KeyChanges{Name: &name, Expiry: &NewExpiry{On: "2027-01-01"}})
+	updated, err := f.UpdateKey(t.Context(), as("u1"), target(created), KeyChanges{Name: &name, Expiry: &NewExpiry{On: new("2027-01-01")}})
 	if err != nil || updated.Seq != 2 || updated.Key.Name != "POS Integration" || updated.Key.ExpiresAt.Format(time.RFC3339) != "2027-01-01T00:00:00Z" {
 		t.Fatalf("updated %+v, %v", updated, err)
 	}
@@ -289,7 +289,7 @@ func TestALostAcknowledgementLosesNothing(t *testing.T) {
 func TestNothingIsRefusedByAnOldAnswer(t *testing.T) {
 	f := newFixture(t)
 	created := f.mustCreate(t, "c1")
-	expiry := KeyChanges{Expiry: &NewExpiry{At: f.now.Add(time.Hour)}}
+	expiry := KeyChanges{Expiry: &NewExpiry{At: new(f.now.Add(time.Hour))}}
 	updated, err := f.UpdateKey(t.Context(), as("u1"), target(created), expiry)
 	if err != nil {
 		t.Fatal(err)
@@ -400,8 +400,12 @@ func TestBadContentIsRefusedAndNothingAppended(t *testing.T) {
 	}{
 		"unknown scope":        {func(n *NewKey) { n.Scopes = []domain.Scope{"invoices:delete"} }, domain.CodeUnknownScope},
 		"scopes and full":      {func(n *NewKey) { n.FullAccess = true }, domain.CodeValidation},
-		"past expiry":          {func(n *NewKey) { n.ExpiresOn = "2026-11-24" }, domain.CodeExpiryInPast},
-		"two expiries":         {func(n *NewKey) { n.ExpiresOn, n.ExpiresAt = "2027-01-01", f.now.Add(time.Hour) }, domain.CodeValidation},
+		"past expiry":          {func(n *NewKey) { n.Expiry = &NewExpiry{On: new("2026-11-24")} }, domain.CodeExpiryInPast},
+		"two expiries":         {func(n *NewKey) { n.Expiry = &NewExpiry{On: new("2027-01-01"), At: new(f.now.Add(time.Hour))} }, domain.CodeValidation},
+		"zero instant":         {func(n *NewKey) { n.Expiry = &NewExpiry{At: new(time.Time{})} }, domain.CodeExpiryInPast},
+		"instant cut to zero":  {func(n *NewKey) { n.Expiry = &NewExpiry{At: new(time.Time{}.Add(900))} }, domain.CodeExpiryInPast},
+		"the first date":       {func(n *NewKey) { n.Expiry = &NewExpiry{On: new("0001-01-01")} }, domain.CodeExpiryInPast},
+		"empty date":           {func(n *NewKey) { n.Expiry = &NewExpiry{On: new("")} }, domain.CodeValidation},
 		"bad account":          {func(n *NewKey) { n.Account = "a.b" }, "invalid_account"},
 		"reserved account":     {func(n *NewKey) { n.Account = "_x" }, "invalid_account"},
 		"bad range":            {func(n *NewKey) { n.AllowedIPs = []string{"300.1.1.1"} }, domain.CodeValidation},

@@ -42,6 +42,6 @@ func (m metrics) observe(name domain.CommandName, o Outcome, err error, tries in
 		outcome = "replayed"
 	}
 	m.commands.WithLabelValues(string(name), outcome).Inc()
-	m.tries.Add(float64(tries - 1))
+	m.tries.Add(float64(max(tries-1, 0)))
 	m.seconds.WithLabelValues(string(name)).Observe(took.Seconds())
 }

@@ -25,9 +25,9 @@ type turn struct {
 
 func newTurns() *turns { return &turns{queues: map[eventstore.Aggregate]*turn{}} }
 
-// take waits for the aggregate's turn and returns what ends it. If the context ends
-// before, the command goes on without: it is no worse off than on another node.
-func (t *turns) take(ctx context.Context, a eventstore.Aggregate) (done func()) {
+// take waits for the aggregate's turn and returns what ends it, or the context's
+// error if that ends before.
+func (t *turns) take(ctx context.Context, a eventstore.Aggregate) (done func(), err error) {
 	t.mu.Lock()
 	q := t.queues[a]
 	if q == nil {
@@ -38,20 +38,22 @@ func (t *turns) take(ctx context.Context, a eventstore.Aggregate) (done func()) 
 	q.holders++
 	t.mu.Unlock()
 
-	held := false
 	select {
 	case <-q.token:
-		held = true
-	case <-ctx.Done():
-	}
-	return func() {
-		if held {
+		return func() {
 			q.token <- struct{}{}
-		}
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if q.holders--; q.holders == 0 {
-			delete(t.queues, a)
-		}
+			t.leave(a, q)
+		}, nil
+	case <-ctx.Done():
+		t.leave(a, q)
+		return nil, ctx.Err()
+	}
+}
+
+func (t *turns) leave(a eventstore.Aggregate, q *turn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if q.holders--; q.holders == 0 {
+		delete(t.queues, a)
 	}
 }

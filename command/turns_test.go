@@ -16,14 +16,14 @@ func TestTurnsGoOneAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turns := newTurns()
 		one, other := eventstore.KeyAggregate("a", "key_1"), eventstore.KeyAggregate("a", "key_2")
-		done := turns.take(t.Context(), one)
-		turns.take(t.Context(), other)() // another key's turn is free
+		done := mustTake(t, turns, one)
+		mustTake(t, turns, other)() // another key's turn is free
 
 		var took time.Duration
 		start := time.Now()
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			defer turns.take(t.Context(), one)()
+			defer mustTake(t, turns, one)()
 			took = time.Since(start)
 		})
 		<-time.After(time.Minute) // of the bubble
@@ -42,18 +42,16 @@ func TestTurnsDoNotHoldACommandBeyondItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turns := newTurns()
 		one := eventstore.KeyAggregate("a", "key_1")
-		first := turns.take(t.Context(), one)
+		first := mustTake(t, turns, one)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		second := turns.take(ctx, one)
-		if ctx.Err() == nil {
-			t.Error("the second did not wait")
+		if _, err := turns.take(ctx, one); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the second did not wait its time: %v", err)
 		}
-		second() // must not give away the first's turn
 		third := make(chan struct{})
 		go func() {
 			defer close(third)
-			turns.take(t.Context(), one)()
+			mustTake(t, turns, one)()
 		}()
 		synctest.Wait()
 		select {
@@ -64,6 +62,16 @@ func TestTurnsDoNotHoldACommandBeyondItsTime(t *testing.T) {
 		first()
 		<-third
 	})
+}
+
+func mustTake(t *testing.T, turns *turns, a eventstore.Aggregate) (done func()) {
+	t.Helper()
+	done, err := turns.take(t.Context(), a)
+	if err != nil {
+		t.Error(err)
+		return func() {}
+	}
+	return done
 }
 
 // Many commands on one key at once come after each other, none in vain.

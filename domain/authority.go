@@ -82,17 +82,26 @@ func (a Authority) CheckSpec(spec KeySpec) error {
 }
 
 // CheckUpdate returns a KindForbidden error if the change would grant what the
-// key does not have yet and the authority may not give. Taking away is always allowed.
+// key does not have yet and the authority may not give: scopes, a longer life, or
+// either of them in an environment outside the grants. Taking away is always allowed.
 func (a Authority) CheckUpdate(k Key, c UpdateKey) error {
-	if c.Expiry != nil && longer(c.Expiry.At, k.ExpiresAt) {
+	var added Scopes
+	if c.Scopes != nil {
+		added = k.Scopes.Beyond(*c.Scopes)
+	}
+	prolonged := c.Expiry != nil && longer(c.Expiry.At, k.ExpiresAt)
+	if len(added) == 0 && !prolonged {
+		return nil
+	}
+	if k.Type == KeyTypeAPI && !slices.Contains(a.Grants.Environments, k.Environment) {
+		return a.beyond("/environment", "the key is in an environment outside the grants")
+	}
+	if prolonged {
 		if err := a.checkLife(c.Expiry.At); err != nil {
 			return err
 		}
 	}
-	if c.Scopes != nil {
-		return a.checkGranted(k.Scopes.Beyond(*c.Scopes))
-	}
-	return nil
+	return a.checkGranted(added)
 }
 
 func (a Authority) checkManagement(spec KeySpec) error {

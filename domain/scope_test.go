@@ -148,20 +148,24 @@ func TestAuthorityCeilingOnUpdates(t *testing.T) {
 	clerk := Authority{Account: "acme", ExpiresAt: nextYear, Grants: Grants{Environments: []Environment{EnvironmentLive}, Scopes: Scopes{"payouts:read"}}}
 	later := nextYear.Add(time.Hour)
 	key := fold([]KeyEvent{created(func(s *KeySpec) { s.Scopes = Scopes{"clients:read", "invoices:*"} })})
+	testKey := fold([]KeyEvent{created(expiring(tomorrow), func(s *KeySpec) { s.Environment, s.Scopes = EnvironmentTest, Scopes{"invoices:*"} })})
 	longLived := fold([]KeyEvent{created(expiring(later.Add(time.Hour)))})
 	for name, tc := range map[string]struct {
 		key    Key
 		change UpdateKey
 		ok     bool
 	}{
-		"a name":                    {key, UpdateKey{Name: new("x")}, true},
-		"fewer scopes":              {key, UpdateKey{Scopes: &Scopes{"invoices:read"}}, true},
-		"a granted scope more":      {key, UpdateKey{Scopes: &Scopes{"invoices:*", "payouts:read"}}, true},
-		"an ungranted scope more":   {key, UpdateKey{Scopes: &Scopes{"invoices:*", "payouts:write"}}, false},
-		"full access":               {key, UpdateKey{Scopes: &Scopes{"*"}}, false},
-		"an end to an endless life": {key, UpdateKey{Expiry: &Expiry{At: later}}, true},
-		"a shorter life":            {longLived, UpdateKey{Expiry: &Expiry{At: later}}, true},
-		"an endless life":           {longLived, UpdateKey{Expiry: &Expiry{}}, false},
+		"a name":                      {key, UpdateKey{Name: new("x")}, true},
+		"fewer scopes":                {key, UpdateKey{Scopes: &Scopes{"invoices:read"}}, true},
+		"a granted scope more":        {key, UpdateKey{Scopes: &Scopes{"invoices:*", "payouts:read"}}, true},
+		"an ungranted scope more":     {key, UpdateKey{Scopes: &Scopes{"invoices:*", "payouts:write"}}, false},
+		"full access":                 {key, UpdateKey{Scopes: &Scopes{"*"}}, false},
+		"an end to an endless life":   {key, UpdateKey{Expiry: &Expiry{At: later}}, true},
+		"a shorter life":              {longLived, UpdateKey{Expiry: &Expiry{At: later}}, true},
+		"wider, another environment":  {testKey, UpdateKey{Scopes: &Scopes{"invoices:*", "payouts:read"}}, false},
+		"longer, another environment": {testKey, UpdateKey{Expiry: &Expiry{At: nextYear}}, false},
+		"fewer, another environment":  {testKey, UpdateKey{Scopes: &Scopes{"invoices:read"}, Name: new("x")}, true},
+		"an endless life":             {longLived, UpdateKey{Expiry: &Expiry{}}, false},
 	} {
 		if err := clerk.CheckUpdate(tc.key, tc.change); (err == nil) != tc.ok {
 			t.Errorf("%s: %v, want allowed %v", name, err, tc.ok)

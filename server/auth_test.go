@@ -125,7 +125,7 @@ func TestNobodyGrantsMore(t *testing.T) {
 	var small client.KeyResult
 	s.MustDo(t, 201, servertest.Request{Path: "/v1/management-keys", Token: s.Operator, Body: client.CreateManagementKeyRequest{
 		Name: "small", Account: "acme", Scopes: []string{"keyledger.keys:read", "keyledger.keys:write", "keyledger.operate"},
-		Grants: &client.Grants{Environments: []string{"test"}, Scopes: []string{"invoices:read", "clients:*"}}, ExpiresOn: "2098-01-01",
+		Grants: &client.Grants{Environments: []string{"test"}, Scopes: []string{"invoices:read", "clients:*"}}, ExpiresOn: new("2098-01-01"),
 	}}, &small)
 	tests := []struct {
 		name, path, body string

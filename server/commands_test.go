@@ -133,7 +133,7 @@ func TestIfMatch(t *testing.T) {
 
 func TestPatchExpiry(t *testing.T) {
 	s := servertest.MustStart(t, servertest.Config{})
-	k := s.MustCreateKey(t, client.CreateKeyRequest{ExpiresOn: "2098-01-01"})
+	k := s.MustCreateKey(t, client.CreateKeyRequest{ExpiresOn: new("2098-01-01")})
 	tests := []struct {
 		body   string
 		status int

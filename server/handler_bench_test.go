@@ -16,7 +16,7 @@ import (
 // adds to net/http, the access log and metrics included.
 func BenchmarkVerifyHandler(b *testing.B) {
 	s := servertest.MustStart(b, servertest.Config{Logger: slog.New(slog.NewJSONHandler(io.Discard, nil))}) //nolint:sloglint // lines are made, as in earnest
-	token := s.MustCreateKey(b, client.CreateKeyRequest{Scopes: []string{"invoices:read", "payouts:read"}, ExpiresOn: "2090-01-01"}).Token
+	token := s.MustCreateKey(b, client.CreateKeyRequest{Scopes: []string{"invoices:read", "payouts:read"}, ExpiresOn: new("2090-01-01")}).Token
 	body := bytes.NewReader([]byte(`{"key":"` + token + `","scopes":["invoices:read"],"environment":"live","ip":"203.0.113.7"}`))
 	r := httptest.NewRequestWithContext(b.Context(), http.MethodPost, "/v1/verify", body)
 	r.Header.Set("Authorization", "Bearer "+s.Operator)

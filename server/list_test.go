@@ -52,7 +52,7 @@ func TestPaging(t *testing.T) {
 
 func TestFilters(t *testing.T) {
 	s := servertest.MustStart(t, servertest.Config{})
-	live := s.MustCreateKey(t, client.CreateKeyRequest{Name: "Production Server", Scopes: []string{"invoices:*"}, ExpiresOn: "2090-01-01"}).Key.ID
+	live := s.MustCreateKey(t, client.CreateKeyRequest{Name: "Production Server", Scopes: []string{"invoices:*"}, ExpiresOn: new("2090-01-01")}).Key.ID
 	test := s.MustCreateKey(t, client.CreateKeyRequest{Name: "sandbox", Environment: "test", FullAccess: true, Metadata: map[string]string{"team": "Billing"}}).Key.ID
 	acme := s.MustCreateKey(t, client.CreateKeyRequest{Name: "theirs", Account: "acme", Scopes: []string{"payouts:read"}}).Key.ID
 	s.MustDo(t, 200, servertest.Request{Method: http.MethodPost, Path: "/v1/keys/" + acme + "/revoke", Token: s.Operator}, nil)

@@ -32,7 +32,7 @@ func BenchmarkHTTPVerify(b *testing.B) {
 	s := servertest.MustStart(b, servertest.Config{Logger: slog.New(slog.NewJSONHandler(io.Discard, nil))}) //nolint:sloglint // lines are made, as in earnest
 	var token string
 	for range 100 {
-		token = s.MustCreateKey(b, client.CreateKeyRequest{Scopes: []string{"invoices:read", "payouts:read"}, ExpiresOn: "2090-01-01"}).Token
+		token = s.MustCreateKey(b, client.CreateKeyRequest{Scopes: []string{"invoices:read", "payouts:read"}, ExpiresOn: new("2090-01-01")}).Token
 	}
 	body := []byte(`{"key":"` + token + `","scopes":["invoices:read"],"environment":"live","ip":"203.0.113.7"}`)
 	answer := s.MustDo(b, http.StatusOK, servertest.Request{Path: "/v1/verify", Token: s.Operator, Body: body}, nil).Body

@@ -20,7 +20,7 @@ func TestWalk(t *testing.T) {
 	var created client.KeyResult
 	answer := s.MustDo(t, http.StatusCreated, servertest.Request{Path: "/v1/keys", Token: s.Operator, Body: client.CreateKeyRequest{
 		Name: "Production Server", Environment: "live", Scopes: []string{"payouts:read", "invoices:read"},
-		ExpiresOn: "2099-12-31", Description: "the main one", Metadata: map[string]string{"team": "billing"},
+		ExpiresOn: new("2099-12-31"), Description: "the main one", Metadata: map[string]string{"team": "billing"},
 		AllowedIPs: []string{"203.0.113.0/24"},
 	}}, &created)
 	k := created.Key

@@ -67,18 +67,20 @@ func instant(t time.Time) *time.Time {
 	return &utc
 }
 
-func timeOf(t *time.Time) time.Time {
-	if t == nil {
-		return time.Time{}
+// expiry returns what a request says of the expiry: what is there counts, even if
+// it is empty; nil if nothing is there.
+func expiry(on *string, at *time.Time) *command.NewExpiry {
+	if on == nil && at == nil {
+		return nil
 	}
-	return *t
+	return &command.NewExpiry{On: on, At: at}
 }
 
 func newKey(b client.CreateKeyRequest) command.NewKey {
 	return command.NewKey{
 		Account: domain.AccountID(b.Account), Type: domain.KeyTypeAPI, Name: b.Name, Description: b.Description,
 		Environment: domain.Environment(b.Environment), Scopes: named[domain.Scope](b.Scopes), FullAccess: b.FullAccess,
-		ExpiresOn: b.ExpiresOn, ExpiresAt: timeOf(b.ExpiresAt), AllowedIPs: b.AllowedIPs, Metadata: b.Metadata,
+		Expiry: expiry(b.ExpiresOn, b.ExpiresAt), AllowedIPs: b.AllowedIPs, Metadata: b.Metadata,
 		TokenSHA256: b.TokenSHA256,
 	}
 }
@@ -86,7 +88,7 @@ func newKey(b client.CreateKeyRequest) command.NewKey {
 func newManagementKey(b client.CreateManagementKeyRequest) command.NewKey {
 	n := command.NewKey{
 		Account: domain.AccountID(b.Account), Type: domain.KeyTypeManagement, Name: b.Name, Description: b.Description,
-		Scopes: named[domain.Scope](b.Scopes), ExpiresOn: b.ExpiresOn, ExpiresAt: timeOf(b.ExpiresAt),
+		Scopes: named[domain.Scope](b.Scopes), Expiry: expiry(b.ExpiresOn, b.ExpiresAt),
 		TokenSHA256: b.TokenSHA256,
 	}
 	if b.Grants != nil {
@@ -118,14 +120,10 @@ func keyChanges(b client.UpdateKeyRequest) (command.KeyChanges, error) {
 	if b.ExpiresOn.Set && b.ExpiresAt.Set {
 		return c, domain.Invalid(domain.CodeValidation, "/expires_on", "given together with expires_at", "give a date or an instant, not both")
 	}
-	c.Expiry = &command.NewExpiry{}
-	if b.ExpiresOn.Value != nil {
-		if *b.ExpiresOn.Value == "" { // which means never to the command, and a mistake here
-			return c, domain.Invalid(domain.CodeValidation, "/expires_on", "empty", "give a date, or null for never")
-		}
-		c.Expiry.On = *b.ExpiresOn.Value
+	c.Expiry = expiry(b.ExpiresOn.Value, b.ExpiresAt.Value)
+	if c.Expiry == nil { // null
+		c.Expiry = &command.NewExpiry{Never: true}
 	}
-	c.Expiry.At = timeOf(b.ExpiresAt.Value)
 	return c, nil
 }
 

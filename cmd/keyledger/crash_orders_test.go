@@ -69,7 +69,7 @@ func createOrder(rng *mrand.Rand, by *tenant, id string) *order {
 		request.Scopes = []string{"invoices:read", "payouts:*"}
 	default:
 		request.Scopes, request.AllowedIPs = []string{"clients:read"}, []string{"10.0.0.0/8"}
-		request.ExpiresOn = "2999-12-31"
+		request.ExpiresOn = new("2999-12-31")
 	}
 	o := &order{ref: soak.Ref{Actor: by.actor, Command: domain.CommandCreateKey, ID: id}, by: by}
 	if rng.IntN(3) == 0 {

@@ -88,9 +88,6 @@ type process struct {
 // process group, so that they reach it behind a tracer too.
 func launch(t *testing.T, program, dataDir string, options ...func(*exec.Cmd)) *process {
 	t.Helper()
-	if err := os.Remove(filepath.Join(dataDir, serverFileName)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		t.Fatal(err) // a killed server leaves its address behind
-	}
 	p := &process{t: t, dataDir: dataDir, log: dataDir + ".log", exited: make(chan struct{})}
 	// Not CommandContext: the test's context ends before its cleanups run.
 	p.cmd = exec.Command(program, "serve", "--data-dir", dataDir, "--addr", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0") //nolint:noctx // see above
@@ -133,7 +130,7 @@ func (p *process) awaitReady() {
 	p.t.Helper()
 	p.await("ready", readyWithin, func() bool {
 		var err error
-		if p.address, err = readServerFile(p.dataDir); err != nil {
+		if p.address, err = findServer(p.dataDir); err != nil {
 			return false
 		}
 		state, err := p.client("").Ready(p.t.Context())

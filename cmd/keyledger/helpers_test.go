@@ -129,7 +129,7 @@ func (w *testWorld) mustStop(t *testing.T) {
 
 func (w *testWorld) address(t *testing.T) serverFile {
 	t.Helper()
-	found, err := readServerFile(w.dataDir)
+	found, err := findServer(w.dataDir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,15 +34,8 @@ func (c changeFlags) options() []client.CallOption {
 
 // expiry holds the flags about a key's end.
 type expiry struct {
-	ExpiresOn string    `xor:"expiry" placeholder:"DATE" help:"Expire at midnight UTC at the beginning of this day (2006-01-02)."`
-	ExpiresAt time.Time `xor:"expiry" placeholder:"TIME" help:"Expire at this instant (RFC 3339)."`
-}
-
-func (e expiry) at() *time.Time {
-	if e.ExpiresAt.IsZero() {
-		return nil
-	}
-	return &e.ExpiresAt
+	ExpiresOn *string    `xor:"expiry" placeholder:"DATE" help:"Expire at midnight UTC at the beginning of this day (2006-01-02)."`
+	ExpiresAt *time.Time `xor:"expiry" placeholder:"TIME" help:"Expire at this instant (RFC 3339)."`
 }
 
 type keysCreate struct {
@@ -98,7 +91,7 @@ func (c keysCreate) create(a *app, cl *client.Client) (client.Outcome, error) {
 		}
 		return cl.CreateKey(a.ctx, client.CreateKeyRequest{
 			Name: c.Name, Environment: c.Environment, Scopes: c.Scopes, FullAccess: c.FullAccess,
-			ExpiresOn: c.ExpiresOn, ExpiresAt: c.at(), Description: c.Description, Metadata: c.Metadata,
+			ExpiresOn: c.ExpiresOn, ExpiresAt: c.ExpiresAt, Description: c.Description, Metadata: c.Metadata,
 			AllowedIPs: c.AllowedIPs, Account: c.Account, TokenSHA256: c.TokenSHA256,
 		}, c.options()...)
 	}
@@ -107,7 +100,7 @@ func (c keysCreate) create(a *app, cl *client.Client) (client.Outcome, error) {
 	}
 	req := client.CreateManagementKeyRequest{
 		Name: c.Name, Description: c.Description, Account: c.Account, Scopes: c.Scopes, ExpiresOn: c.ExpiresOn,
-		ExpiresAt: c.at(), TokenSHA256: c.TokenSHA256,
+		ExpiresAt: c.ExpiresAt, TokenSHA256: c.TokenSHA256,
 	}
 	if len(c.GrantEnvironments)+len(c.GrantScopes) > 0 {
 		req.Grants = &client.Grants{Environments: c.GrantEnvironments, Scopes: c.GrantScopes}
@@ -275,10 +268,10 @@ func (c keysUpdate) request() client.UpdateKeyRequest {
 	switch {
 	case c.NeverExpires:
 		req.ExpiresAt = client.Null[time.Time]()
-	case c.ExpiresOn != "":
-		req.ExpiresOn = client.Some(c.ExpiresOn)
-	case !c.ExpiresAt.IsZero():
-		req.ExpiresAt = client.Some(c.ExpiresAt)
+	case c.ExpiresOn != nil:
+		req.ExpiresOn = client.Some(*c.ExpiresOn)
+	case c.ExpiresAt != nil:
+		req.ExpiresAt = client.Some(*c.ExpiresAt)
 	}
 	return req
 }

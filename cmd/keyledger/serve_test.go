@@ -63,7 +63,7 @@ func TestServeAsAProcess(t *testing.T) {
 		t.Logf("ended after %v", time.Since(begun))
 		follow.stop()
 		follow.wait(t)
-		if _, err := readServerFile(dir); !errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(dir, serverFileName)); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("its address is still there: %v", err)
 		}
 		if log := p.tail(); strings.Contains(log, "level=ERROR msg=\"") || strings.Contains(log, "goroutine ") {
