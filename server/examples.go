@@ -36,7 +36,7 @@ func exampleManagementKey() client.Key {
 func exampleCreate() client.CreateKeyRequest {
 	return client.CreateKeyRequest{
 		Name: "Production Server", Environment: "live", Scopes: []string{"invoices:read", "payouts:read"},
-		ExpiresOn: "2030-12-31", Metadata: map[string]string{"team": "billing"},
+		ExpiresOn: new("2030-12-31"), Metadata: map[string]string{"team": "billing"},
 	}
 }
 
