@@ -28,7 +28,8 @@ const (
 func (s *Server) eventRoutes() {
 	about := "As JSON, a page of {events, next_page_token}. With Accept: application/x-ndjson, everything up to the present end, " +
 		"one event a line. With Accept: text/event-stream, server-sent events that go on with what is new: " +
-		"the id is the sequence number, and Last-Event-ID resumes behind it; comments keep an idle stream alive."
+		"the id is the sequence number, and Last-Event-ID resumes behind it; comments keep an idle stream alive. " +
+		"A management key has only so many streams and exports open at once; beyond that the answer is 503 with the code too_many_streams."
 	s.handlePlain(s.eventEndpoint(pathEvents, "list-events", "Read or follow the log", about), func(x *exchange, r *http.Request) {
 		s.events(x, r, "")
 	})

@@ -63,6 +63,10 @@ func (s *Server) exportEvents(x *exchange, r *http.Request, f eventstore.Filter)
 	if err := noPages(r); err != nil {
 		return err
 	}
+	if err := s.limits.acquire(x.authority.Actor); err != nil {
+		return err
+	}
+	defer s.limits.release(x.authority.Actor)
 	ctx, cancel := s.streamContext(r)
 	defer cancel()
 	st, err := s.openStream(x, client.MediaTypeNDJSON)
@@ -109,6 +113,10 @@ func (s *Server) followEvents(x *exchange, r *http.Request, f eventstore.Filter)
 		x.WriteHeader(http.StatusOK)
 		return nil
 	}
+	if err := s.limits.acquire(x.authority.Actor); err != nil {
+		return err
+	}
+	defer s.limits.release(x.authority.Actor)
 	ctx, cancel := s.streamContext(r)
 	events, failed := s.pull(ctx, f)
 	defer func() {

@@ -44,6 +44,11 @@ type Config struct {
 	// soon it ends after its credential did; 0: 10 s.
 	Heartbeat time.Duration
 
+	// Event streams and exports that may be open at once. Beyond either number
+	// they are refused with 503.
+	MaxStreamsPerKey int // of one management key; 0: 20
+	MaxStreams       int // of all; 0: 200
+
 	Now     func() time.Time     // nil: time.Now
 	NewID   func() string        // request ids; nil: random UUIDs
 	Logger  *slog.Logger         // nil: discards
@@ -74,6 +79,8 @@ type Server struct {
 	verifier     follower
 	tables       follower
 
+	limits *streamLimits
+
 	draining atomic.Bool
 	streams  context.Context //nolint:containedctx // the life of all streams, ended by Serve
 	cut      context.CancelFunc
@@ -92,6 +99,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, now: cfg.Now, logger: cfg.Logger, metrics: counters,
 		mux: http.NewServeMux(), answers: newVerifyAnswers(),
+		limits: newStreamLimits(cfg.MaxStreamsPerKey, cfg.MaxStreams),
 	}
 	s.verifier.applier, s.tables.applier = cfg.Verifier, cfg.Tables
 	s.exchanges.New = func() any { return new(exchange) }
@@ -118,6 +126,12 @@ func (c Config) withDefaults() Config {
 		if *d.value == 0 {
 			*d.value = d.def
 		}
+	}
+	if c.MaxStreamsPerKey == 0 {
+		c.MaxStreamsPerKey = 20
+	}
+	if c.MaxStreams == 0 {
+		c.MaxStreams = 200
 	}
 	if c.Catalogue == nil {
 		c.Catalogue = domain.DefaultCatalogue()
