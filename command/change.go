@@ -66,6 +66,9 @@ func (h *Handler) RevokeKey(ctx context.Context, r Request, t Target, reason str
 		return Outcome{}, err
 	}
 	p.decide = func(k domain.Key, now time.Time) ([]domain.KeyEvent, []eventstore.Change, error) {
+		if err := r.Authority.CheckRevoke(k); err != nil {
+			return nil, nil, err
+		}
 		events, err := domain.Decide(k, domain.RevokeKey{Reason: reason}, now)
 		return events, nil, err
 	}

@@ -69,3 +69,25 @@ func TestOperatorRefusesAnotherKeyringsToken(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestAManagementKeyIsRevokedByItsEqualsOnly(t *testing.T) {
+	f := newFixture(t)
+	operator, _, err := f.Operator(t.Context(), &vault{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	strong := Request{Authority: domain.AuthorityOf(operator)}
+	of := Target{Account: domain.RootAccount, Type: domain.KeyTypeManagement, ID: operator.ID}
+	_, err = f.RevokeKey(t.Context(), strong, of, "")
+	mustRefuse(t, err, "self_revocation")
+
+	weak := strong
+	weak.Authority.Actor, weak.Authority.Scopes = "key_weak", domain.Scopes{domain.ScopeOperate}
+	_, err = f.RevokeKey(t.Context(), weak, of, "")
+	mustRefuse(t, err, domain.CodeCeiling)
+
+	strong.Authority.Actor = "key_other"
+	if o, err := f.RevokeKey(t.Context(), strong, of, "handed over"); err != nil || o.Key.RevokeReason != "handed over" {
+		t.Errorf("an equal: %+v, %v", o, err)
+	}
+}

@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -81,27 +82,28 @@ func (a Authority) CheckSpec(spec KeySpec) error {
 	return a.checkGranted(spec.Scopes)
 }
 
-// CheckUpdate returns a KindForbidden error if the change would grant what the
-// key does not have yet and the authority may not give: scopes, a longer life, or
-// either of them in an environment outside the grants. Taking away is always allowed.
+// CheckUpdate returns a KindForbidden error if the change widens what the key may
+// do (scopes it did not have, a longer life, more addresses) and the authority may
+// not make the key that would come of it. Taking away is always allowed.
 func (a Authority) CheckUpdate(k Key, c UpdateKey) error {
-	var added Scopes
-	if c.Scopes != nil {
-		added = k.Scopes.Beyond(*c.Scopes)
-	}
-	prolonged := c.Expiry != nil && longer(c.Expiry.At, k.ExpiresAt)
-	if len(added) == 0 && !prolonged {
+	changed := evolveUpdated(k, KeyUpdated{Scopes: c.Scopes, AllowedIPs: c.AllowedIPs, Expiry: c.Expiry})
+	widened := len(k.Scopes.Beyond(changed.Scopes)) > 0 || longer(changed.ExpiresAt, k.ExpiresAt) ||
+		wider(changed.AllowedIPs, k.AllowedIPs)
+	if !widened {
 		return nil
 	}
-	if k.Type == KeyTypeAPI && !slices.Contains(a.Grants.Environments, k.Environment) {
-		return a.beyond("/environment", "the key is in an environment outside the grants")
+	return a.CheckSpec(changed.KeySpec)
+}
+
+// CheckRevoke returns a KindForbidden error unless the authority holds all that a
+// management key holds. So the strongest keys are ended by their equals only, and
+// an instance cannot lose its last one to a weaker key. Ordinary keys are revoked by
+// whoever may write keys.
+func (a Authority) CheckRevoke(k Key) error {
+	if k.Type != KeyTypeManagement {
+		return nil
 	}
-	if prolonged {
-		if err := a.checkLife(c.Expiry.At); err != nil {
-			return err
-		}
-	}
-	return a.checkGranted(added)
+	return a.checkManagement(k.KeySpec)
 }
 
 func (a Authority) checkManagement(spec KeySpec) error {
@@ -147,6 +149,16 @@ func (a Authority) beyond(pointer, detail string) error {
 // longer reports whether a lasts longer than b, where a zero time means for ever.
 func longer(a, b time.Time) bool {
 	return !b.IsZero() && (a.IsZero() || a.After(b))
+}
+
+// wider reports whether a admits addresses that b does not; no ranges admit all.
+func wider(a, b []netip.Prefix) bool {
+	if len(a) == 0 || len(b) == 0 {
+		return len(b) > 0
+	}
+	return slices.ContainsFunc(a, func(p netip.Prefix) bool {
+		return !slices.ContainsFunc(b, func(q netip.Prefix) bool { return q.Bits() <= p.Bits() && q.Contains(p.Addr()) })
+	})
 }
 
 func join(s Scopes) string {

@@ -179,6 +179,7 @@ func TestDecideChecksWhatAKeyIsMadeWith(t *testing.T) {
 		"long metadata key":        {func(s *KeySpec) { s.Metadata = map[string]string{long(41): "v"} }, "/metadata"},
 		"empty metadata key":       {func(s *KeySpec) { s.Metadata = map[string]string{"": "v"} }, "/metadata"},
 		"long metadata value":      {func(s *KeySpec) { s.Metadata = map[string]string{"k": long(501)} }, "/metadata/k"},
+		"in the root account":      {func(s *KeySpec) { s.Account = RootAccount }, "/account"},
 		"no environment":           {func(s *KeySpec) { s.Environment = "" }, "/environment"},
 		"other environment":        {func(s *KeySpec) { s.Environment = "dev" }, "/environment"},
 		"other type":               {func(s *KeySpec) { s.Type = "x" }, "/key_type"},

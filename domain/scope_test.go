@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -147,6 +148,9 @@ func TestAuthorityCeiling(t *testing.T) {
 func TestAuthorityCeilingOnUpdates(t *testing.T) {
 	clerk := Authority{Account: "acme", ExpiresAt: nextYear, Grants: Grants{Environments: []Environment{EnvironmentLive}, Scopes: Scopes{"payouts:read"}}}
 	later := nextYear.Add(time.Hour)
+	granted := fold([]KeyEvent{created(func(s *KeySpec) { s.Scopes, s.ExpiresAt = Scopes{"payouts:read"}, tomorrow })})
+	office, vpn := netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("10.1.0.0/16")
+	bound := fold([]KeyEvent{created(func(s *KeySpec) { s.Scopes, s.AllowedIPs = Scopes{"invoices:*"}, []netip.Prefix{office} })})
 	key := fold([]KeyEvent{created(func(s *KeySpec) { s.Scopes = Scopes{"clients:read", "invoices:*"} })})
 	testKey := fold([]KeyEvent{created(expiring(tomorrow), func(s *KeySpec) { s.Environment, s.Scopes = EnvironmentTest, Scopes{"invoices:*"} })})
 	longLived := fold([]KeyEvent{created(expiring(later.Add(time.Hour)))})
@@ -157,7 +161,13 @@ func TestAuthorityCeilingOnUpdates(t *testing.T) {
 	}{
 		"a name":                      {key, UpdateKey{Name: new("x")}, true},
 		"fewer scopes":                {key, UpdateKey{Scopes: &Scopes{"invoices:read"}}, true},
-		"a granted scope more":        {key, UpdateKey{Scopes: &Scopes{"invoices:*", "payouts:read"}}, true},
+		"more, of a key beyond it":    {key, UpdateKey{Scopes: &Scopes{"invoices:*", "payouts:read"}}, false},
+		"a life it may give":          {granted, UpdateKey{Expiry: &Expiry{At: nextYear}}, true},
+		"a life beyond its own":       {granted, UpdateKey{Expiry: &Expiry{At: later}}, false},
+		"any address":                 {bound, UpdateKey{AllowedIPs: &[]netip.Prefix{}}, false},
+		"another range":               {bound, UpdateKey{AllowedIPs: &[]netip.Prefix{office, netip.MustParsePrefix("192.0.2.0/24")}}, false},
+		"a narrower range":            {bound, UpdateKey{AllowedIPs: &[]netip.Prefix{vpn}}, true},
+		"a first range":               {key, UpdateKey{AllowedIPs: &[]netip.Prefix{vpn}}, true},
 		"an ungranted scope more":     {key, UpdateKey{Scopes: &Scopes{"invoices:*", "payouts:write"}}, false},
 		"full access":                 {key, UpdateKey{Scopes: &Scopes{"*"}}, false},
 		"an end to an endless life":   {key, UpdateKey{Expiry: &Expiry{At: later}}, true},
@@ -200,5 +210,21 @@ func TestMay(t *testing.T) {
 	}
 	if err := a.May(ScopeKeysWrite); KindOf(err) != KindForbidden || CodeOf(err) != CodeMissingScope {
 		t.Errorf("May: %v", err)
+	}
+}
+
+func TestOnlyEqualsRevokeAManagementKey(t *testing.T) {
+	strong := fold([]KeyEvent{created(func(s *KeySpec) {
+		s.Type, s.Environment, s.Scopes = KeyTypeManagement, "", Scopes{ScopeKeysWrite, ScopeOperate}
+		s.Grants = &Grants{Environments: []Environment{EnvironmentLive}, Scopes: Scopes{FullAccess}}
+	})})
+	if err := (Authority{Scopes: Scopes{ScopeOperate}}).CheckRevoke(strong); CodeOf(err) != CodeCeiling {
+		t.Errorf("a weaker key: %v", err)
+	}
+	if err := AuthorityOf(strong).CheckRevoke(strong); err != nil {
+		t.Errorf("an equal: %v", err)
+	}
+	if err := (Authority{}).CheckRevoke(fold([]KeyEvent{created()})); err != nil {
+		t.Errorf("an ordinary key: %v", err)
 	}
 }

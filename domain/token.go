@@ -146,36 +146,25 @@ func validTokenBody(token, body string) bool {
 	return token[cut:] == string(want[:])
 }
 
-// ContainsToken reports whether text holds a well-formed token of any brand. It
-// guards free-text fields: a key pasted into a description would be kept for ever.
+// suspectChars is how many characters behind a prefix make a string look like a
+// key: more than its public id, so that some of its secret is there.
+const suspectChars = tokenIDChars + 4
+
+// ContainsToken reports whether text holds what looks like a key, whole or in part,
+// with a right checksum or not, of any brand: a prefix and enough characters behind
+// it. It guards free text, where a pasted key would be kept for ever, and ids and
+// names that are logged.
 func ContainsToken(text string) bool {
 	for _, prefix := range [...]string{prefixLive, prefixTest, prefixManagement} {
-		for from := 0; ; {
-			at := strings.Index(text[from:], prefix)
-			if at < 0 {
+		rest := text
+		for {
+			var found bool
+			if _, rest, found = strings.Cut(rest, prefix); !found {
 				break
 			}
-			at += from
-			from = at + len(prefix)
-			end := from + tokenBodyLength
-			if end > len(text) {
-				break
-			}
-			if hasTokenAt(text, at, end) {
+			if len(rest) >= suspectChars && isBase62(rest[:suspectChars]) {
 				return true
 			}
-		}
-	}
-	return false
-}
-
-// hasTokenAt tries every brand that could stand before the prefix at text[at],
-// since the checksum covers the brand.
-func hasTokenAt(text string, at, end int) bool {
-	body := text[end-tokenBodyLength : end]
-	for start := at; start >= 0 && at-start <= maxBrandLength+1; start-- {
-		if validTokenBody(text[start:end], body) {
-			return true
 		}
 	}
 	return false

@@ -57,8 +57,13 @@ func TestTokenRoundTrip(t *testing.T) {
 		if want := (ParsedToken{tc.typ, tc.env, id}); err != nil || parsed != want {
 			t.Errorf("ParseToken = %+v, %v; want %+v", parsed, err, want)
 		}
-		if !ContainsToken("see " + token + ", please") {
-			t.Errorf("a %s token goes unnoticed in text", tc.typ)
+		for _, text := range []string{"see " + token + ", please", token[:len(token)-1], token[:len(token)-30], token + "x"} {
+			if !ContainsToken(text) {
+				t.Errorf("%d characters of a %s token go unnoticed", len(text), tc.typ)
+			}
+		}
+		if display := tc.format.Display(tc.typ, tc.env, id); ContainsToken(display + ", key of " + string(id)) {
+			t.Errorf("%s passes for a token", display)
 		}
 	}
 }

@@ -54,6 +54,9 @@ func checkSpec(s KeySpec, now time.Time) error {
 func checkType(s KeySpec) error {
 	switch s.Type {
 	case KeyTypeAPI:
+		if s.Account == RootAccount {
+			return Invalid(CodeValidation, "/account", "the instance's own account has no customers' keys", "name a customer's account")
+		}
 		if !s.Environment.Valid() {
 			return Invalid(CodeValidation, "/environment", "neither live nor test", `use "live" or "test"`)
 		}
@@ -103,7 +106,7 @@ func checkText(pointer, text string, atLeast, atMost int) error {
 		return Invalid(CodeValidation, pointer, "holds control characters", "use printable characters")
 	}
 	if ContainsToken(text) {
-		return Invalid(CodeSecretInText, pointer, "holds a whole API key",
+		return Invalid(CodeSecretInText, pointer, "holds an API key, or much of one",
 			"take the key out: what is written here is kept for ever and shown to others; revoke that key if it has been shared")
 	}
 	return nil
