@@ -66,6 +66,7 @@ func TestEventPages(t *testing.T) {
 		{"/v1/events?type=keyledger.key.updated.v1&type=keyledger.key.revoked.v1", all[3:]},
 		{"/v1/events?from_seq=" + strconv.Itoa(len(all)), all[len(all)-1:]},
 		{"/v1/events?from_seq=10000", nil},
+		{"/v1/events?from_time=1970-01-01T00:00:00Z", all},
 		{"/v1/events?from_time=2099-01-01T00:00:00Z", nil},
 		{"/v1/events?from_time=2020-01-01T00:00:00%2B02:00", all},
 	}
@@ -207,9 +208,11 @@ func TestFollow(t *testing.T) {
 	if id, _ := resumed.mustEvent(); id != strconv.Itoa(last) {
 		t.Errorf("resumed with %s, want %d", id, last)
 	}
-	mustProblem(t, s.Do(t, servertest.Request{Path: "/v1/events", Token: s.Operator, Header: map[string]string{
-		"Accept": client.MediaTypeEventStream, "Last-Event-ID": "x",
-	}}), 400, "validation_failed")
+	for _, last := range []string{"x", "-1", "18446744073709551615", "18446744073709551616"} {
+		mustProblem(t, s.Do(t, servertest.Request{Path: "/v1/events", Token: s.Operator, Header: map[string]string{
+			"Accept": client.MediaTypeEventStream, "Last-Event-ID": last,
+		}}), 400, "validation_failed")
+	}
 	head := s.MustDo(t, 200, servertest.Request{Method: http.MethodHead, Path: "/v1/events", Token: s.Operator, Header: map[string]string{"Accept": client.MediaTypeEventStream}}, nil)
 	if head.Header.Get("Content-Type") != client.MediaTypeEventStream {
 		t.Error("HEAD says another type")

@@ -28,19 +28,20 @@ func (p seqParam) read(name string) (uint64, error) {
 	if p == "" {
 		return 0, nil
 	}
-	n, err := strconv.ParseUint(string(p), 10, 64)
+	n, err := strconv.ParseUint(string(p), 10, 63) // int64 in the document, and room for the next one
 	if err != nil {
 		return 0, badParameter(domain.CodeValidation, name, "not a sequence number", "use a whole number from 0")
 	}
 	return n, nil
 }
 
-// timeParam is an instant.
+// timeParam is an instant from 1970 on. What lies before is before everything, and
+// outside of what the floors below reckon with.
 type timeParam string
 
 // Schema implements huma.SchemaProvider.
 func (timeParam) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{Type: huma.TypeString, Format: "date-time"}
+	return &huma.Schema{Type: huma.TypeString, Format: "date-time", Examples: []any{"2030-01-31T12:00:00Z"}}
 }
 
 func (p timeParam) read(name string) (time.Time, error) {
@@ -50,6 +51,9 @@ func (p timeParam) read(name string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339, string(p))
 	if err != nil {
 		return time.Time{}, badParameter(domain.CodeValidation, name, "not an instant", "use RFC 3339, for example 2030-01-31T12:00:00Z, with + written as %2B")
+	}
+	if t.Before(time.Unix(0, 0)) {
+		return time.Time{}, badParameter(domain.CodeValidation, name, "an instant before 1970-01-01T00:00:00Z", "use a later one, or leave it out to begin with the first")
 	}
 	return t, nil
 }
