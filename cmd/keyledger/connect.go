@@ -87,15 +87,16 @@ func fileToken(path string) client.TokenSource {
 
 // localServer finds the server that runs on a data dir.
 func localServer(dataDir string) (serverFile, error) {
-	found, err := readServerFile(dataDir)
+	found, err := findServer(dataDir)
 	if err == nil {
-		var running bool
-		if running, err = locked(dataDir); err == nil && running {
-			return found, nil
-		}
+		return found, nil
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if !errors.Is(err, fs.ErrNotExist) {
 		return serverFile{}, failf("run as the user that the server runs as, or name a server with --server", "look for a server: %w", err)
+	}
+	if running, err := locked(dataDir); err == nil && running {
+		return serverFile{}, failf("wait until it says that it is ready; it is reading its history, and its log says how far",
+			"the server on the data dir %s does not answer yet", dataDir)
 	}
 	return serverFile{}, failf("start one (keyledger serve), or name one (--server URL, or --data-dir of a local one)",
 		"no server runs on the data dir %s", dataDir)

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // The files of a data dir. It has mode 0700: whoever can read it is the operator.
@@ -19,38 +22,70 @@ const (
 	jetstreamDir      = "jetstream"
 )
 
-// serverFile tells the command line where the server of a data dir answers.
+// serverFile tells the command line where the server of a data dir answers. It is
+// there from when the server is ready until it ends.
 type serverFile struct {
 	URL     string `json:"url"`
 	NATSURL string `json:"nats_url,omitempty"`
 	PID     int    `json:"pid"`
 }
 
-func readServerFile(dataDir string) (serverFile, error) {
-	path := filepath.Join(dataDir, serverFileName)
-	data, err := os.ReadFile(path)
+// findServer returns what the running server of a data dir says of itself, or an
+// error that is [fs.ErrNotExist] if none answers there.
+//
+// A server that was killed leaves its file behind, its port may be another
+// program's by now, and its process id another process's. So the file counts only
+// while its writer holds the lock on it, which ends with the writer.
+func findServer(dataDir string) (serverFile, error) {
+	f, err := os.Open(filepath.Join(dataDir, serverFileName))
 	if err != nil {
 		return serverFile{}, err
 	}
+	defer func() { _ = f.Close() }() // and with it our lock, if we got it
+	switch err := tryLock(f, syscall.LOCK_SH); {
+	case err == nil:
+		return serverFile{}, fmt.Errorf("the server that wrote %s has ended: %w", f.Name(), fs.ErrNotExist)
+	case !errors.Is(err, errLocked):
+		return serverFile{}, err
+	}
 	var out serverFile
-	if err := json.Unmarshal(data, &out); err != nil || out.URL == "" {
-		return serverFile{}, fmt.Errorf("%s is not what a server writes there", path)
+	if err := json.NewDecoder(f).Decode(&out); err != nil || out.URL == "" {
+		return serverFile{}, fmt.Errorf("%s is not what a server writes there", f.Name())
 	}
 	return out, nil
 }
 
-// writeServerFile replaces the file as a whole: a reader sees the old or the new one.
-func writeServerFile(dataDir string, content serverFile) error {
+// writeServerFile replaces the file as a whole: a reader sees the old or the new
+// one. The new one is locked before it can be seen, until remove is called or the
+// process ends, however it ends.
+func writeServerFile(dataDir string, content serverFile) (remove func() error, err error) {
 	data, err := json.Marshal(content)
 	if err != nil {
-		return fmt.Errorf("write the server's address: %w", err)
+		return nil, fmt.Errorf("write the server's address: %w", err)
 	}
 	path := filepath.Join(dataDir, serverFileName)
-	if err := os.WriteFile(path+".new", append(data, '\n'), 0o600); err != nil {
-		return fmt.Errorf("write the server's address: %w", err)
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("write the server's address: %w", err)
 	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return fmt.Errorf("write the server's address: %w", err)
+	err = tryLock(f, syscall.LOCK_EX)
+	if err == nil {
+		_, err = f.Write(append(data, '\n'))
+	}
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("write the server's address: %w", err)
+	}
+	return func() error { return errors.Join(removeServerFile(dataDir), f.Close()) }, nil
+}
+
+// removeServerFile says that no server answers.
+func removeServerFile(dataDir string) error {
+	if err := os.Remove(filepath.Join(dataDir, serverFileName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the server's address: %w", err)
 	}
 	return nil
 }
@@ -58,19 +93,41 @@ func writeServerFile(dataDir string, content serverFile) error {
 // errLocked says that another process runs on the data dir.
 var errLocked = errors.New("in use by another process")
 
+const (
+	// A command that asks whether a server runs holds the lock for a moment.
+	lockWithin = time.Second
+	lockEvery  = 10 * time.Millisecond
+)
+
 // lockDataDir keeps every other server off the data dir until the process ends,
-// however it ends, or unlock is called.
-func lockDataDir(dataDir string) (unlock func(), err error) {
-	f, err := flock(dataDir, os.O_CREATE|os.O_RDWR, syscall.LOCK_EX)
-	if err != nil {
-		return nil, err
+// however it ends, or unlock is called. It waits up to lockWithin for the lock.
+func lockDataDir(ctx context.Context, dataDir string) (unlock func(), err error) {
+	deadline := time.NewTimer(lockWithin)
+	defer deadline.Stop()
+	tick := time.NewTicker(lockEvery)
+	defer tick.Stop()
+	for {
+		f, err := openLocked(dataDir, os.O_CREATE|os.O_RDWR, syscall.LOCK_EX)
+		if err == nil {
+			return func() { _ = f.Close() }, nil
+		}
+		if !errors.Is(err, errLocked) {
+			return nil, err
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			return nil, errLocked
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
-	return func() { _ = f.Close() }, nil
 }
 
-// locked reports whether a server runs on the data dir. It leaves nothing behind.
+// locked reports whether somebody runs on the data dir, ready or not. It leaves
+// nothing behind.
 func locked(dataDir string) (bool, error) {
-	f, err := flock(dataDir, os.O_RDONLY, syscall.LOCK_SH)
+	f, err := openLocked(dataDir, os.O_RDONLY, syscall.LOCK_SH)
 	if errors.Is(err, errLocked) {
 		return true, nil
 	}
@@ -80,26 +137,26 @@ func locked(dataDir string) (bool, error) {
 	return false, f.Close()
 }
 
-func flock(dataDir string, mode, how int) (*os.File, error) {
+func openLocked(dataDir string, mode, how int) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dataDir, lockFile), mode, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	err = syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB)
-	if err == nil {
-		return f, nil
+	if err := tryLock(f, how); err != nil {
+		_ = f.Close()
+		return nil, err
 	}
-	_ = f.Close()
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return nil, errLocked
-	}
-	return nil, fmt.Errorf("lock %s: %w", dataDir, err)
+	return f, nil
 }
 
-// removeServerFile says that the server has ended.
-func removeServerFile(dataDir string) error {
-	if err := os.Remove(filepath.Join(dataDir, serverFileName)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove the server's address: %w", err)
+// tryLock locks an open file until it is closed, or returns errLocked at once.
+func tryLock(f *os.File, how int) error {
+	err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return errLocked
+	}
+	if err != nil {
+		return fmt.Errorf("lock %s: %w", f.Name(), err)
 	}
 	return nil
 }

@@ -80,7 +80,7 @@ func (x *examination) disk(dir string) {
 }
 
 func (x *examination) address(dir string) {
-	found, err := readServerFile(dir)
+	found, err := findServer(dir)
 	if err != nil {
 		x.running = false
 		x.warn("process", "wait: a server that has just started is still reading its history; look at its log", "a server has %s open but does not answer yet", dir)
@@ -154,7 +154,7 @@ func (x *examination) server(ctx context.Context) {
 func (x *examination) clock(ctx context.Context) {
 	address := x.cmd.Server
 	if address == "" {
-		found, err := readServerFile(x.cmd.DataDir)
+		found, err := findServer(x.cmd.DataDir)
 		if err != nil {
 			return // it has just ended; the other checks say so
 		}

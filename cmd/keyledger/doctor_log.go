@@ -52,7 +52,7 @@ func (x *examination) closedLog(ctx context.Context) {
 		}
 		return
 	}
-	unlock, err := lockDataDir(dir)
+	unlock, err := lockDataDir(ctx, dir)
 	if err != nil {
 		return // a server has come, or dataDir has said why not
 	}

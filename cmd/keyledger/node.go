@@ -85,11 +85,13 @@ func (n *node) close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (n *node) takeDataDir(context.Context) error {
+// takeDataDir locks the data dir. An address in it is that of a server that was
+// killed; this one gives its own when it is ready.
+func (n *node) takeDataDir(ctx context.Context) error {
 	if err := prepareDataDir(n.DataDir); err != nil {
 		return err
 	}
-	unlock, err := lockDataDir(n.DataDir)
+	unlock, err := lockDataDir(ctx, n.DataDir)
 	if errors.Is(err, errLocked) {
 		return failf("stop it, or choose another --data-dir", "the data dir %s is in use by another keyledger serve", n.DataDir)
 	}
@@ -97,7 +99,7 @@ func (n *node) takeDataDir(context.Context) error {
 		return failf("give the directory to this user, or choose another --data-dir", "the data dir cannot be used: %w", err)
 	}
 	n.onClose(func(context.Context) error { unlock(); return nil })
-	return nil
+	return removeServerFile(n.DataDir)
 }
 
 func (n *node) listen(ctx context.Context) error {

@@ -30,10 +30,11 @@ func (n *node) welcome(ctx context.Context, ready func()) error {
 	if err := n.tables.WaitFor(ctx, head); err != nil {
 		return ignoreEnd(ctx, err)
 	}
-	if err := writeServerFile(n.DataDir, n.address); err != nil {
+	remove, err := writeServerFile(n.DataDir, n.address)
+	if err != nil {
 		return failf("see that the disk is not full and the data dir is this user's", "%w", err)
 	}
-	n.onClose(func(context.Context) error { return removeServerFile(n.DataDir) })
+	n.onClose(func(context.Context) error { return remove() })
 	ready()
 	<-ctx.Done()
 	return nil
