@@ -5,8 +5,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -26,7 +28,8 @@ const (
 // eventRoutes registers the routes of history. They are plain handlers: what is
 // stored leaves byte for byte.
 func (s *Server) eventRoutes() {
-	about := "As JSON, a page of {events, next_page_token}. With Accept: application/x-ndjson, everything up to the present end, " +
+	about := "As JSON, a page of {events, next_page_token}. A page searches the log for a few seconds at most: " +
+		"it may hold fewer events than page_size, or none, and yet have a next_page_token; the end is where that is empty. With Accept: application/x-ndjson, everything up to the present end, " +
 		"one event a line. With Accept: text/event-stream, server-sent events that go on with what is new: " +
 		"the id is the sequence number, and Last-Event-ID resumes behind it; comments keep an idle stream alive. " +
 		"A management key has only so many streams and exports open at once; beyond that the answer is 503 with the code too_many_streams."
@@ -167,16 +170,25 @@ func (s *Server) pageEvents(ctx context.Context, x *exchange, r *http.Request, f
 			return err
 		}
 	}
+	scan, wanted := wide(f)
+	start := time.Now() // what is bounded is the work, whatever Config.Now says
 	body := []byte(`{"events":[`)
 	next := ""
 	n := 0
-	for event, err := range s.cfg.History.Replay(ctx, f) {
+	begun := false // every page gets on by one event at least
+	for event, err := range s.cfg.History.Replay(ctx, scan) {
 		if err != nil {
 			return err
 		}
-		if n == size || len(body) > maxPageBytes {
+		want := wanted(event)
+		full := n == size || len(body) > maxPageBytes
+		if want && full || begun && time.Since(start) > s.cfg.ScanTime {
 			next = position(event.Seq)
 			break
+		}
+		begun = true
+		if !want {
+			continue
 		}
 		if n > 0 {
 			body = append(body, ',')
@@ -190,6 +202,20 @@ func (s *Server) pageEvents(ctx context.Context, x *exchange, r *http.Request, f
 	x.Header()["Content-Type"] = contentJSON
 	_, _ = x.Write(body) // the caller is gone if it fails
 	return nil
+}
+
+// wide returns a filter without what the log does not look up but reads past, and
+// the rest of f: who reads with it sees how far the reading has come, however rare
+// is what was asked for.
+func wide(f eventstore.Filter) (scan eventstore.Filter, wanted func(eventstore.Event) bool) {
+	scan = f
+	scan.Types = nil
+	if f.FromSeq > 0 {
+		scan.FromTime = time.Time{} // the log enters by the one or by the other
+	}
+	return scan, func(e eventstore.Event) bool {
+		return !e.Time.Before(f.FromTime) && (len(f.Types) == 0 || slices.Contains(f.Types, e.Type()))
+	}
 }
 
 // appendRecord adds the line that exports and proofs are made of: the stored bytes

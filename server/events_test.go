@@ -129,6 +129,45 @@ func TestLargePageEndsEarly(t *testing.T) {
 	}
 }
 
+// TestPagesOfARareType walks over a log of which a page gets to see one event only.
+func TestPagesOfARareType(t *testing.T) {
+	s := servertest.MustStart(t, servertest.Config{Adjust: func(c *server.Config) { c.ScanTime = time.Nanosecond }})
+	mustHistory(t, s)
+	all := mustStored(t, s, eventstore.Filter{})
+	for query, want := range map[string]uint64{
+		"type=keyledger.key.revoked.v1":               uint64(len(all)),
+		"type=keyledger.key.leaked.v1":                0,
+		"from_seq=1&from_time=2099-01-01T00:00:00Z":   0,
+		"account=other&type=keyledger.key.revoked.v1": uint64(len(all)),
+	} {
+		var found []uint64
+		pages, empty := 0, 0
+		for token := ""; pages == 0 || token != ""; pages++ {
+			path := "/v1/events?" + query
+			if token != "" {
+				path += "&page_token=" + token
+			}
+			var page client.EventPage
+			s.MustDo(t, 200, servertest.Request{Path: path, Token: s.Operator}, &page)
+			for _, e := range page.Events {
+				found = append(found, e.Seq)
+			}
+			if len(page.Events) == 0 && page.NextPageToken != "" {
+				empty++
+			}
+			if token = page.NextPageToken; pages > len(all) {
+				t.Fatalf("%s: the pages do not get on", query)
+			}
+		}
+		if want == 0 && len(found) > 0 || want > 0 && !slices.Equal(found, []uint64{want}) {
+			t.Errorf("%s: found %v, want %d", query, found, want)
+		}
+		if empty == 0 {
+			t.Errorf("%s: none of %d pages was empty", query, pages)
+		}
+	}
+}
+
 // sse is a stream of server-sent events that a test reads.
 type sse struct {
 	t      *testing.T

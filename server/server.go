@@ -44,6 +44,10 @@ type Config struct {
 	// soon it ends after its credential did; 0: 10 s.
 	Heartbeat time.Duration
 
+	// ScanTime is how long one page of events searches the log for what it was
+	// asked for, before it says how far it came; 0: 5 s.
+	ScanTime time.Duration
+
 	// Event streams and exports that may be open at once. Beyond either number
 	// they are refused with 503.
 	MaxStreamsPerKey int // of one management key; 0: 20
@@ -122,6 +126,7 @@ func (c Config) withDefaults() Config {
 		{&c.WriteTimeout, 30 * time.Second}, {&c.IdleTimeout, 60 * time.Second},
 		{&c.HandlerTimeout, 25 * time.Second}, {&c.DrainTimeout, 10 * time.Second},
 		{&c.AwaitTimeout, 2 * time.Second}, {&c.Heartbeat, 10 * time.Second},
+		{&c.ScanTime, 5 * time.Second},
 	} {
 		if *d.value == 0 {
 			*d.value = d.def
