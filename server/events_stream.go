@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -58,10 +59,17 @@ func noPages(r *http.Request) error {
 	return nil
 }
 
-// exportEvents sends everything up to the end of the log, one event a line.
+// errCredentialEnded cuts an export off: an end in order would say that this was all.
+var errCredentialEnded = errors.New("the credential that the export was asked with has ended")
+
+// exportEvents sends everything up to the end of the log, one event a line, for as
+// long as the caller's credential is good.
 func (s *Server) exportEvents(x *exchange, r *http.Request, f eventstore.Filter) error {
 	if err := noPages(r); err != nil {
 		return err
+	}
+	if headOnly(x, r, client.MediaTypeNDJSON) {
+		return nil
 	}
 	if err := s.limits.acquire(x.authority.Actor); err != nil {
 		return err
@@ -73,26 +81,52 @@ func (s *Server) exportEvents(x *exchange, r *http.Request, f eventstore.Filter)
 	if err != nil {
 		return err
 	}
+	every := min(time.Second, s.cfg.Heartbeat)
+	checked := time.Now()
+	scan, wanted := wide(f)
 	var piece []byte
-	for event, err := range s.cfg.History.Replay(ctx, f) {
+	for event, err := range s.cfg.History.Replay(ctx, scan) {
 		if err != nil {
 			return err
 		}
-		if piece, err = appendRecord(piece, event); err != nil {
-			return err
+		// Now and then, what there is leaves, so that callers who ask for little see
+		// it come, and the credential is looked at again.
+		now := time.Now()
+		due := now.Sub(checked) >= every
+		if due {
+			checked = now
+			if !s.stillGood(x, r) {
+				return errCredentialEnded
+			}
 		}
-		if piece = append(piece, '\n'); len(piece) >= flushBytes {
+		if wanted(event) {
+			if piece, err = appendRecord(piece, event); err != nil {
+				return err
+			}
+			piece = append(piece, '\n')
+			x.seq = event.Seq
+		}
+		if len(piece) >= flushBytes || due && len(piece) > 0 {
 			if err := st.send(piece); err != nil {
 				return err
 			}
 			piece = piece[:0]
 		}
-		x.seq = event.Seq
 	}
 	if err := context.Cause(ctx); err != nil { // a shutdown must not look like the end of the log
 		return err
 	}
 	return st.send(piece)
+}
+
+// headOnly answers HEAD, which asks for no more than the form of the answer.
+func headOnly(x *exchange, r *http.Request, contentType string) bool {
+	if r.Method != http.MethodHead {
+		return false
+	}
+	x.Header().Set("Content-Type", contentType)
+	x.WriteHeader(http.StatusOK)
+	return true
 }
 
 // followEvents sends events as they come, until the caller leaves, the server shuts
@@ -108,9 +142,7 @@ func (s *Server) followEvents(x *exchange, r *http.Request, f eventstore.Filter)
 		}
 		f.FromSeq = seq + 1
 	}
-	if r.Method == http.MethodHead {
-		x.Header().Set("Content-Type", client.MediaTypeEventStream)
-		x.WriteHeader(http.StatusOK)
+	if headOnly(x, r, client.MediaTypeEventStream) {
 		return nil
 	}
 	if err := s.limits.acquire(x.authority.Actor); err != nil {
@@ -189,7 +221,8 @@ func appendServerSent(b []byte, e eventstore.Event) ([]byte, error) {
 	return append(b, "\n\n"...), err
 }
 
-// stillGood reports whether the credential that opened a stream may still read it.
+// stillGood reports whether the credential that opened a stream, or asked for an
+// export, may still read it.
 func (s *Server) stillGood(x *exchange, r *http.Request) bool {
 	token, err := bearer(r.Header["Authorization"])
 	if err != nil {

@@ -41,7 +41,8 @@ type Config struct {
 	// AwaitTimeout is how long a read waits for what it reads from; 0: 2 s.
 	AwaitTimeout time.Duration
 	// Heartbeat is how often an idle event stream says that it is alive, and how
-	// soon it ends after its credential did; 0: 10 s.
+	// soon it ends after its credential did; 0: 10 s. Exports look at their
+	// credential as often, and every second at least.
 	Heartbeat time.Duration
 
 	// ScanTime is how long one page of events searches the log for what it was
@@ -79,7 +80,8 @@ type Server struct {
 	exchanges sync.Pool // *exchange
 	scratches sync.Pool // *scratch
 
-	acknowledged atomic.Uint64 // the highest seq that a caller was told of
+	acknowledged           atomic.Uint64 // the highest seq that a caller was told of
+	acknowledgedManagement atomic.Uint64 // the same of management keys
 	verifier     follower
 	tables       follower
 
