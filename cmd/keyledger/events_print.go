@@ -93,7 +93,7 @@ func outputError(err error) error {
 	case errors.Is(err, syscall.EPIPE):
 		return errNo
 	default:
-		return fmt.Errorf("print events: %w", err)
+		return fmt.Errorf("print the answer: %w", err)
 	}
 }
 

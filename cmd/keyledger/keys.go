@@ -78,7 +78,7 @@ func (c keysCreate) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	return a.printNewKey(c.outputFlag, "Created", out)
+	return a.printNewKey(c.outputFlag, newKey{Outcome: out, done: "Created", management: c.Management, ownToken: c.TokenSHA256 != ""})
 }
 
 func (c keysCreate) create(a *app, cl *client.Client) (client.Outcome, error) {
@@ -311,7 +311,7 @@ func (c keysRotate) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	return a.printNewKey(c.outputFlag, "Rotated "+c.ID+" into", out)
+	return a.printNewKey(c.outputFlag, newKey{Outcome: out, done: "Rotated " + c.ID + " into"})
 }
 
 func (c keysRotate) question(a *app, cl *client.Client) func() (string, error) {

@@ -11,24 +11,52 @@ import (
 	"github.com/keyledger/keyledger/client"
 )
 
+// newKey is a key that was just made, and what is to be known to speak of it.
+type newKey struct {
+	client.Outcome
+	done       string // what was done to it: "Created"
+	management bool
+	ownToken   bool // the caller has the token: it gave the SHA-256
+}
+
+// instead says what to do about a key whose token nobody has.
+func (k newKey) instead() string {
+	if k.management {
+		return "revoke it (keyledger keys revoke --management " + k.Key.ID + ") and create another"
+	}
+	return "put a new key in its place (keyledger keys rotate " + k.Key.ID + "), or revoke it (keyledger keys revoke " + k.Key.ID + ")"
+}
+
 // printNewKey shows a key that was just made. The token goes to standard output
 // alone, so that it can be piped to where it is kept without passing by anything
-// else; the words around it go to standard error.
-func (a *app) printNewKey(o outputFlag, done string, out client.Outcome) error {
+// else; the words around it go to standard error. Where a token is expected and
+// none comes out, it fails, although the key is made: a script must not go on
+// with an empty one.
+func (a *app) printNewKey(o outputFlag, k newKey) error {
 	if a.machine(o) {
-		return a.printJSON(out)
+		return k.unprinted(a.printJSON(k.Outcome))
 	}
-	a.errorf("%s %s (%s), seq %d.\n", clean(done), clean(out.Key.ID), clean(out.Key.Name), out.Seq)
-	switch {
-	case out.Token != "":
-		a.printf("%s\n", out.Token)
-		a.errorf("Copy the key immediately: it won't be shown again.\n")
-	case out.Replayed:
-		a.errorf("This command had been done before. The key was shown then and cannot be shown again.\n")
-	default:
+	if k.Token == "" && !k.ownToken {
+		return failf(k.instead(), "this command was done before: it made %s (%s), whose token was in the first answer and is not kept", k.Key.ID, k.Key.Name)
+	}
+	a.errorf("%s %s (%s), seq %d.\n", clean(k.done), clean(k.Key.ID), clean(k.Key.Name), k.Seq)
+	if k.Token == "" {
 		a.errorf("The key is the one whose SHA-256 you gave.\n")
+		return nil
 	}
+	if _, err := fmt.Fprintln(a.stdout, k.Token); err != nil {
+		return k.unprinted(err)
+	}
+	a.errorf("Copy the key immediately: it won't be shown again.\n")
 	return nil
+}
+
+// unprinted explains that the key is made and its token is lost.
+func (k newKey) unprinted(err error) error {
+	if err == nil || k.Token == "" {
+		return outputError(err)
+	}
+	return failf(k.instead(), "%s is made, but its token could not be printed and is lost: %w", k.Key.ID, err)
 }
 
 // printKeys lists keys with the columns of the product's page.
