@@ -46,7 +46,7 @@ func (s *Server) authenticate(ctx context.Context, x *exchange, header []string,
 	if err != nil {
 		return err
 	}
-	if err := s.await(ctx, &s.verifier, 0); err != nil {
+	if err := s.awaitCredentials(ctx); err != nil {
 		return err
 	}
 	authority, result := s.cfg.Verifier.Authenticate(token)

@@ -22,13 +22,30 @@ type follower struct {
 	reached atomic.Uint64
 }
 
-// acknowledge notes that a caller is told of the event with this seq.
-func (s *Server) acknowledge(seq uint64) { raise(&s.acknowledged, seq) }
+// acknowledge notes that a caller is told of the event with this seq, and whether
+// it may be about a management key.
+func (s *Server) acknowledge(seq uint64, management bool) {
+	raise(&s.acknowledged, seq)
+	if management {
+		raise(&s.acknowledgedManagement, seq)
+	}
+}
 
 // await waits until the follower shows everything that was acknowledged here, and
-// the event with this seq, for Config.AwaitTimeout at most.
+// the event with this seq.
 func (s *Server) await(ctx context.Context, f *follower, seq uint64) error {
-	seq = max(seq, s.acknowledged.Load())
+	return s.awaitSeq(ctx, f, max(seq, s.acknowledged.Load()))
+}
+
+// awaitCredentials waits until the verifier shows what was acknowledged here about
+// management keys. It does not wait for what was said of other keys: a caller that
+// sends one command after the other would wait for its last each time.
+func (s *Server) awaitCredentials(ctx context.Context) error {
+	return s.awaitSeq(ctx, &s.verifier, s.acknowledgedManagement.Load())
+}
+
+// awaitSeq waits until the follower has applied seq, for Config.AwaitTimeout at most.
+func (s *Server) awaitSeq(ctx context.Context, f *follower, seq uint64) error {
 	if f.applier == nil || seq <= f.reached.Load() {
 		return nil
 	}

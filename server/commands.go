@@ -37,9 +37,11 @@ func (s *Server) request(ctx context.Context, idempotencyKey, ifMatch string) (c
 }
 
 // target finds the account of the key that a request names; a key that the caller
-// may not see does not exist. The verifier knows it, so that commands need no
-// database. A key that it does not know may have been made elsewhere just now: before
-// that is said, it comes level with the end of the log.
+// may not see does not exist. The verifier knows it, so that neither commands nor
+// refusals need the database. A key that it does not know may have been made
+// elsewhere just now: before that is said, it comes level with the end of the log.
+// It does so for keys that the caller may not see too, so that the time an answer
+// takes does not tell which of them exist.
 func (s *Server) target(ctx context.Context, t domain.KeyType, p idParam) (command.Target, error) {
 	id, err := p.read()
 	if err != nil {
@@ -47,8 +49,8 @@ func (s *Server) target(ctx context.Context, t domain.KeyType, p idParam) (comma
 	}
 	x := exchangeOf(ctx)
 	x.keyID = id
-	account, keyType, known := s.cfg.Verifier.Find(id)
-	if !known {
+	account, visible := s.find(x.authority, t, id)
+	if !visible {
 		head, err := s.cfg.History.Head(ctx)
 		if err != nil {
 			return command.Target{}, err
@@ -56,18 +58,23 @@ func (s *Server) target(ctx context.Context, t domain.KeyType, p idParam) (comma
 		if err := s.await(ctx, &s.verifier, head); err != nil {
 			return command.Target{}, err
 		}
-		account, keyType, known = s.cfg.Verifier.Find(id)
-	}
-	if !known || keyType != t || !x.authority.Reaches(account) {
-		return command.Target{}, domain.KeyNotFound()
+		if account, visible = s.find(x.authority, t, id); !visible {
+			return command.Target{}, domain.KeyNotFound()
+		}
 	}
 	x.account = account
 	return command.Target{Account: account, Type: t, ID: id}, nil
 }
 
+// find asks the verifier for a key of the given type within the authority's reach.
+func (s *Server) find(a domain.Authority, t domain.KeyType, id domain.KeyID) (account domain.AccountID, visible bool) {
+	account, keyType, known := s.cfg.Verifier.Find(id)
+	return account, known && keyType == t && a.Reaches(account)
+}
+
 // done notes what a caller is about to be told of, by a refusal too.
 func (s *Server) done(o command.Outcome, err error) (command.Outcome, error) {
-	s.acknowledge(o.Seq)
+	s.acknowledge(o.Seq, err != nil || o.Key.Type == domain.KeyTypeManagement)
 	return o, err
 }
 

@@ -82,8 +82,8 @@ type Server struct {
 
 	acknowledged           atomic.Uint64 // the highest seq that a caller was told of
 	acknowledgedManagement atomic.Uint64 // the same of management keys
-	verifier     follower
-	tables       follower
+	verifier               follower
+	tables                 follower
 
 	limits *streamLimits
 

@@ -80,6 +80,9 @@ func (s *Server) check(x *exchange, r *http.Request, mem *scratch) (verify.Resul
 	if err != nil {
 		return verify.Result{}, err
 	}
+	if err := s.await(r.Context(), &s.verifier, 0); err != nil {
+		return verify.Result{}, err
+	}
 	return s.cfg.Verifier.Verify(request.Key, requirement), nil
 }
 
