@@ -91,13 +91,13 @@ func (v *Verifier) checkPeppers() error {
 	defer v.feedMu.Unlock()
 	now := instantOf(v.now())
 	var first *MissingPepperError
-	for rec, o := range v.fold.orphans {
-		if rec.status(now) != domain.StatusActive {
-			delete(v.fold.orphans, rec) // for good: what is dead stays dead
+	for id, o := range v.fold.orphans {
+		if v.record(id).status(now) != domain.StatusActive {
+			delete(v.fold.orphans, id) // for good: what is dead stays dead
 			continue
 		}
 		if first == nil || o.seq < first.Seq {
-			first = &MissingPepperError{PepperID: o.pepperID, KeyID: rec.id, Seq: o.seq}
+			first = &MissingPepperError{PepperID: o.pepperID, KeyID: id, Seq: o.seq}
 		}
 	}
 	if first == nil {

@@ -11,9 +11,9 @@ import (
 
 // fold is what only the feed needs. It is guarded by Verifier.feedMu.
 type fold struct {
-	byID     map[domain.KeyID]*record
+	hashes   map[domain.KeyID]hash             // by which the table finds a key
 	void     map[eventstore.Aggregate]struct{} // whose claim was void
-	orphans  map[*record]orphan                // whose pepper is not in the keyring
+	orphans  map[domain.KeyID]orphan           // whose pepper is not in the keyring
 	accounts map[domain.AccountID]domain.AccountID
 
 	scopes           *compiler // of customers' keys
@@ -27,7 +27,7 @@ type orphan struct {
 
 func newFold(c *domain.Catalogue) *fold {
 	return &fold{
-		byID: map[domain.KeyID]*record{}, void: map[eventstore.Aggregate]struct{}{}, orphans: map[*record]orphan{},
+		hashes: map[domain.KeyID]hash{}, void: map[eventstore.Aggregate]struct{}{}, orphans: map[domain.KeyID]orphan{},
 		accounts: map[domain.AccountID]domain.AccountID{},
 		scopes:   newCompiler(c), managementScopes: newCompiler(domain.ManagementCatalogue()),
 	}
@@ -88,7 +88,7 @@ func (v *Verifier) claim(ctx context.Context, e *eventstore.Event, spec *domain.
 		v.refuse(ctx, e, "the data name another key than the subject", spec.ID)
 		return
 	}
-	if owner := v.fold.byID[spec.ID]; owner != nil {
+	if owner := v.record(spec.ID); owner != nil {
 		v.refuse(ctx, e, "the key id is owned by an earlier event", owner.id)
 		return
 	}
@@ -109,20 +109,29 @@ func (v *Verifier) claim(ctx context.Context, e *eventstore.Event, spec *domain.
 	if p := v.pepper(spec.PepperID); p != nil {
 		p.inUse.Store(true)
 	} else {
-		v.fold.orphans[rec] = orphan{pepperID: spec.PepperID, seq: e.Seq}
+		v.fold.orphans[rec.id] = orphan{pepperID: spec.PepperID, seq: e.Seq}
 	}
 	if rec.typ == typeManagement {
 		v.setAuthority(domain.AuthorityOf(domain.Key{KeySpec: *spec}))
 	}
-	v.fold.byID[rec.id] = rec
+	v.fold.hashes[rec.id] = hashOf(&rec.mac)
 	v.table.insert(rec)
 	v.keys.Add(1)
+}
+
+// record returns the record of a key, dead or alive, or nil. Like table.byID.
+func (v *Verifier) record(id domain.KeyID) *record {
+	h, ok := v.fold.hashes[id]
+	if !ok {
+		return nil
+	}
+	return v.table.byID(h, id)
 }
 
 // owned returns the key that an event is about, or nil if it does not count: its
 // aggregate never owned the key.
 func (v *Verifier) owned(ctx context.Context, e *eventstore.Event) *record {
-	rec := v.fold.byID[domain.KeyID(e.Aggregate.ID)]
+	rec := v.record(domain.KeyID(e.Aggregate.ID))
 	if rec != nil && rec.account == e.Aggregate.Account {
 		return rec
 	}
@@ -168,7 +177,7 @@ func (v *Verifier) setAuthority(a domain.Authority) {
 // appends such an event, except in a race that the checks before it have lost.
 // Unless the aggregate owns its key, its later events do not count either.
 func (v *Verifier) refuse(ctx context.Context, e *eventstore.Event, why string, owner domain.KeyID) {
-	if rec := v.fold.byID[domain.KeyID(e.Aggregate.ID)]; rec == nil || rec.account != e.Aggregate.Account {
+	if rec := v.record(domain.KeyID(e.Aggregate.ID)); rec == nil || rec.account != e.Aggregate.Account {
 		v.fold.void[e.Aggregate] = struct{}{}
 	}
 	v.voids.Add(1)

@@ -200,7 +200,7 @@ func (v *Verifier) Owner(mac domain.Mac) (domain.KeyID, bool) {
 func (v *Verifier) Find(id domain.KeyID) (domain.AccountID, domain.KeyType, bool) {
 	v.feedMu.Lock()
 	defer v.feedMu.Unlock()
-	rec := v.fold.byID[id]
+	rec := v.record(id)
 	if rec == nil {
 		return "", "", false
 	}
