@@ -28,7 +28,7 @@ func (a *app) machine(o outputFlag) bool {
 type connection struct {
 	Server         string `group:"The server to talk to" placeholder:"URL" fromenv:"KEYLEDGER_SERVER" help:"Its address. Default: that of the server which runs on the data dir."`
 	DataDir        string `group:"The server to talk to" default:"./keyledger-data" placeholder:"DIR" fromenv:"KEYLEDGER_DATA_DIR" help:"Data dir of a local server, where its address and operator token are found. Default: ${default}."`
-	TokenFile      string `group:"The server to talk to" placeholder:"FILE" fromenv:"KEYLEDGER_TOKEN_FILE" help:"File with the management key to use. The key itself can be in $$KEYLEDGER_TOKEN."`
+	TokenFile      string `group:"The server to talk to" placeholder:"FILE" help:"File with the management key to use. Without it: the key itself in $$KEYLEDGER_TOKEN, or a file named by [$$KEYLEDGER_TOKEN_FILE]."`
 	AllowPlaintext bool   `group:"The server to talk to" fromenv:"KEYLEDGER_ALLOW_PLAINTEXT" help:"Send the management key over http:// beyond this machine, where others can read it."`
 	outputFlag
 }
@@ -64,13 +64,18 @@ func (c connection) client(a *app) (*client.Client, error) {
 	return cl, nil
 }
 
-// token returns the source of the token that was given, or nil if none was.
+// token returns the source of the token that was given, or nil if none was. As
+// with every setting, a flag counts before the environment; there, the token
+// itself counts before the name of a file.
 func (c connection) token(a *app) client.TokenSource {
+	if c.TokenFile != "" {
+		return fileToken(c.TokenFile)
+	}
 	if token := a.env("KEYLEDGER_TOKEN"); token != "" {
 		return client.StaticToken(token)
 	}
-	if c.TokenFile != "" {
-		return fileToken(c.TokenFile)
+	if file := a.env("KEYLEDGER_TOKEN_FILE"); file != "" {
+		return fileToken(file)
 	}
 	return nil
 }

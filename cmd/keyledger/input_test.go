@@ -92,6 +92,32 @@ func TestTheTokenStaysAtHome(t *testing.T) {
 	}
 }
 
+// TestWhichToken gives the management key in every way at once: each way in turn
+// holds the good one, and those that count less hold a bad one.
+func TestWhichToken(t *testing.T) {
+	w := newTestWorld(t)
+	w.mustStart(t)
+	bad := filepath.Join(t.TempDir(), "bad")
+	if err := os.WriteFile(bad, []byte("bad\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, token := filepath.Join(w.dataDir, operatorTokenFile), w.operatorToken(t)
+	for name, tc := range map[string]struct{ flag, token, file string }{
+		"the flag before all":            {file, "bad", bad},
+		"the variable before the file's": {"", token, bad},
+		"the file's at last":             {"", "", file},
+	} {
+		t.Run(name, func(t *testing.T) {
+			as := &testWorld{env: map[string]string{"KEYLEDGER_SERVER": w.address(t).URL, "KEYLEDGER_TOKEN": tc.token, "KEYLEDGER_TOKEN_FILE": tc.file}}
+			args := []string{"keys", "list"}
+			if tc.flag != "" {
+				args = append(args, "--token-file", tc.flag)
+			}
+			as.must(t, args...)
+		})
+	}
+}
+
 func TestKeysAreNoArguments(t *testing.T) {
 	var format domain.TokenFormat
 	entropy := strings.NewReader(strings.Repeat("not random at all, ", 100))

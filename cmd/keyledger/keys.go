@@ -113,7 +113,7 @@ type keysList struct {
 	Environment    string    `placeholder:"live|test" help:"Of this environment only."`
 	Status         string    `placeholder:"STATUS" help:"active, revoked or expired only."`
 	Scope          string    `placeholder:"SCOPE" help:"Only keys that hold it."`
-	Search         string    `placeholder:"TEXT" help:"Only keys with this in name, description or id."`
+	Search         string    `placeholder:"TEXT" help:"Only keys with this in name, description or metadata."`
 	ExpiringBefore time.Time `placeholder:"TIME" help:"Only keys that expire before (RFC 3339)."`
 	Limit          int       `placeholder:"N" help:"At most so many. Default: all."`
 	Management     bool      `help:"List the management keys."`
