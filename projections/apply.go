@@ -82,18 +82,12 @@ func (a *applier) apply(ctx context.Context, events []eventstore.Event) error {
 }
 
 // fold makes the batch of the events, trying again while the store cannot be read.
-func (a *applier) fold(ctx context.Context, events []eventstore.Event) (Batch, error) {
-	wait := a.backoff()
-	for {
-		batch, err := a.folder.fold(ctx, a.at, events)
-		if err == nil || !passing(err) {
-			return batch, err
-		}
-		a.waiting(ctx, err, wait)
-		if ctx.Err() != nil {
-			return Batch{}, ctx.Err()
-		}
-	}
+func (a *applier) fold(ctx context.Context, events []eventstore.Event) (batch Batch, err error) {
+	err = a.retry(ctx, func(ctx context.Context) error {
+		batch, err = a.folder.fold(ctx, a.at, events)
+		return err
+	})
+	return batch, err
 }
 
 // write writes the batch once, however often it takes: after an error the
@@ -121,22 +115,46 @@ func (a *applier) write(ctx context.Context, batch Batch) error {
 		case stored == batch.To:
 			return nil
 		default:
-			return fmt.Errorf("%w: it is at seq %d, the batch begins after %d", ErrCheckpointMoved, stored.Seq, batch.From.Seq)
+			return moved(stored, batch.From)
 		}
 	}
 }
 
+func moved(stored, want Checkpoint) error {
+	return fmt.Errorf("%w: it is at seq %d, not after %d", ErrCheckpointMoved, stored.Seq, want.Seq)
+}
+
 // caughtUp ends the first build, if there was one, the first time.
 func (a *applier) caughtUp(ctx context.Context) error {
-	wait := a.backoff()
-	for !a.Status().CaughtUp {
-		err := a.cfg.Store.FinishBuild(ctx)
-		if err == nil {
-			a.building = false
-			break
+	if !a.Status().CaughtUp {
+		// A build that failed to write the last batch is empty again, and not to be ended.
+		if err := a.retry(ctx, a.checkStored); err != nil {
+			return fmt.Errorf("read the checkpoint: %w", err)
 		}
-		err = fmt.Errorf("finish the build of the tables: %w", err)
-		if !passing(err) {
+		if err := a.retry(ctx, a.cfg.Store.FinishBuild); err != nil {
+			return fmt.Errorf("finish the build of the tables: %w", err)
+		}
+		a.building = false
+	}
+	a.advance(a.at.Seq, true, true)
+	return nil
+}
+
+// checkStored makes sure that the store holds what it was given.
+func (a *applier) checkStored(ctx context.Context) error {
+	stored, err := a.cfg.Store.Checkpoint(ctx)
+	if err == nil && stored != a.at {
+		err = moved(stored, a.at)
+	}
+	return err
+}
+
+// retry does it until there is no error, or one that does not pass.
+func (a *applier) retry(ctx context.Context, do func(context.Context) error) error {
+	wait := a.backoff()
+	for {
+		err := do(ctx)
+		if err == nil || !passing(err) {
 			return err
 		}
 		a.waiting(ctx, err, wait)
@@ -144,8 +162,6 @@ func (a *applier) caughtUp(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	a.advance(a.at.Seq, true, true)
-	return nil
 }
 
 // alarm tells of an event without effect.

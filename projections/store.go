@@ -32,7 +32,7 @@ type Reader interface {
 // goroutine at a time. An error of KindUnavailable is one that may pass (busy,
 // disk full): the projector tries again. Any other stops it.
 type Writer interface {
-	// Checkpoint returns the stored checkpoint.
+	// Checkpoint returns the stored checkpoint, when every batch given is written.
 	Checkpoint(context.Context) (Checkpoint, error)
 	// Load returns what the store knows about the keys and macs asked for.
 	Load(context.Context, Lookup) (Known, error)
@@ -40,6 +40,8 @@ type Writer interface {
 	// [ErrCheckpointMoved] unless the stored checkpoint is the batch's From. After
 	// another error the batch may or may not be applied (a commit whose answer was
 	// lost), or a build that is not finished be empty again: the checkpoint tells.
+	// A build may still be writing the batch when Write returns, and give the error to
+	// the next call.
 	Write(context.Context, Batch) error
 }
 

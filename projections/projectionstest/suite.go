@@ -101,7 +101,11 @@ func testBatchIsOneTransaction(t *testing.T, open Opener) {
 			}
 			bad := batch(first.To, 2, "two")
 			bad.Macs = append(bad.Macs, bad.Macs[0]) // the same row again: refused in the middle of the batch
-			if err := store.Write(t.Context(), bad); err == nil || errors.Is(err, projections.ErrCheckpointMoved) {
+			err := store.Write(t.Context(), bad)
+			if err == nil && !finished { // a build may say it at the next call
+				_, err = store.Checkpoint(t.Context())
+			}
+			if err == nil || errors.Is(err, projections.ErrCheckpointMoved) {
 				t.Fatalf("write of a row that is there already: %v", err)
 			}
 			cp, err := store.Checkpoint(t.Context())
@@ -128,10 +132,14 @@ func testWrongCheckpoint(t *testing.T, open Opener) {
 	store := mustOpen(t, open, t.TempDir())
 	first := batch(projections.Checkpoint{}, 1, "one")
 	mustWrite(t, store, first)
-	mustFinish(t, store)
-	for _, from := range [...]projections.Checkpoint{{}, {Seq: 1, EventID: "other"}, {Seq: 2, EventID: "one"}} {
-		if err := store.Write(t.Context(), batch(from, 5, "five")); !errors.Is(err, projections.ErrCheckpointMoved) {
-			t.Errorf("write from %+v: %v", from, err)
+	for _, finished := range [...]bool{false, true} {
+		if finished {
+			mustFinish(t, store)
+		}
+		for _, from := range [...]projections.Checkpoint{{}, {Seq: 1, EventID: "other"}, {Seq: 2, EventID: "one"}} {
+			if err := store.Write(t.Context(), batch(from, 5, "five")); !errors.Is(err, projections.ErrCheckpointMoved) {
+				t.Errorf("finished=%t: write from %+v: %v", finished, from, err)
+			}
 		}
 	}
 	page, err := store.Keys(t.Context(), projections.KeyQuery{Now: Start()})

@@ -22,12 +22,17 @@ const buildCache = "cache_size(-16384)"
 // cannot look anything up there, so it remembers where the current row of each
 // key is and which macs are taken: about 150 bytes a key. It began empty, so it
 // knows all of them.
+//
+// It writes one batch while the next is made.
 type builder struct {
-	path   string
-	writer *writer // nil when the file is complete and closed
-	rows   map[domain.KeyID]int64
-	voids  map[domain.KeyID][]projections.VoidKey
-	macs   map[projections.MacHash]domain.KeyID
+	path    string
+	writer  *writer                // nil when the file is complete and closed
+	at      projections.Checkpoint // after the last batch that it was given
+	writing chan error             // gives how writing that batch ended; nil when that was asked for
+
+	rows  map[domain.KeyID]int64
+	voids map[domain.KeyID][]projections.VoidKey
+	macs  map[projections.MacHash]domain.KeyID
 }
 
 // newBuilder begins a file, in the place of one that was begun before.
@@ -62,15 +67,34 @@ func newBuildWriter(ctx context.Context, db *sql.DB) (*writer, error) {
 	if _, err := conn.ExecContext(ctx, begin+tables); err != nil {
 		return nil, fmt.Errorf("make the tables: %w", err)
 	}
-	w, err := newWriter(ctx, db, conn)
-	if err != nil {
-		return nil, err
-	}
-	w.lasting = true
-	return w, nil
+	return newWriter(ctx, db, conn)
 }
 
-// learn remembers what was written.
+// write begins to write a batch, the rows of which are r. The one before must be
+// settled.
+func (b *builder) write(ctx context.Context, batch *projections.Batch, r *rows) error {
+	if batch.From != b.at {
+		return projections.ErrCheckpointMoved
+	}
+	b.at = batch.To
+	b.learn(batch)
+	w, ended := b.writer, make(chan error, 1)
+	b.writing = ended
+	go func() { ended <- w.writeRows(ctx, r) }()
+	return nil
+}
+
+// settle waits for the batch that is being written.
+func (b *builder) settle() error {
+	if b.writing == nil {
+		return nil
+	}
+	err := <-b.writing
+	b.writing = nil
+	return err
+}
+
+// learn remembers what the batch holds.
 func (b *builder) learn(batch *projections.Batch) {
 	for i := range batch.Versions {
 		if v := &batch.Versions[i]; v.ToSeq == 0 {
@@ -85,9 +109,8 @@ func (b *builder) learn(batch *projections.Batch) {
 	}
 }
 
-func (b *builder) load(ctx context.Context, l projections.Lookup) (projections.Known, error) {
-	var known projections.Known
-	var rows []int64
+// recall answers what it remembers, and names the rows that hold the keys asked for.
+func (b *builder) recall(l projections.Lookup) (known projections.Known, rows []int64) {
 	for _, id := range l.Keys {
 		if row, ok := b.rows[id]; ok {
 			rows = append(rows, row)
@@ -101,13 +124,10 @@ func (b *builder) load(ctx context.Context, l projections.Lookup) (projections.K
 			set(&known.Macs, hash, id)
 		}
 	}
-	if len(rows) == 0 {
-		return known, nil
-	}
-	return known, b.writer.loadKeys(ctx, "FROM json_each(?) CROSS JOIN keys ON from_seq = value", rows, &known)
+	return known, rows
 }
 
-// finish completes the file and moves it to its place. It may be called again
+// finish completes the file, when all is settled, and moves it to its place. It may be called again
 // after an error and goes on where it was.
 func (b *builder) finish(ctx context.Context, path string) error {
 	if b.writer != nil {
@@ -140,6 +160,7 @@ func (b *builder) finish(ctx context.Context, path string) error {
 
 // abandon closes and removes the file.
 func (b *builder) abandon() error {
+	_ = b.settle() // whatever it is, the file goes
 	var err error
 	if b.writer != nil {
 		err = b.writer.close()

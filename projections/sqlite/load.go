@@ -31,6 +31,11 @@ func (w *writer) load(ctx context.Context, l projections.Lookup) (projections.Kn
 	return known, nil
 }
 
+// loadRows loads keys by the rows that hold them.
+func (w *writer) loadRows(ctx context.Context, rows []int64, known *projections.Known) error {
+	return w.loadKeys(ctx, "FROM json_each(?) CROSS JOIN keys ON from_seq = value", rows, known)
+}
+
 func (w *writer) loadKeys(ctx context.Context, from string, list any, known *projections.Known) error {
 	return w.each(ctx, "SELECT "+keyColumns+" "+from, list, func(rows scanner) error {
 		record, err := scanKey(rows)

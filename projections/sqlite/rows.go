@@ -20,7 +20,45 @@ const (
 		"rotated_at, ends_at, revoked_at, revoke_reason, expired_at, leaked_at, notice_lead, version"
 	keyInsertColumns = keyColumns + ", to_seq, search"
 	auditColumns     = "seq, time, account, actor, action, command, subject, changes, reason, void, command_id, request_id, event_id"
+	macColumns       = "seq, hash, key_id"
+	voidColumns      = "key_id, account, seq, reason"
 )
+
+// rows is a batch as the statements take it: the values of new rows, one row after
+// the other.
+type rows struct {
+	from, to                 projections.Checkpoint
+	ended                    []projections.EndedVersion
+	keys, audit, macs, voids []any
+}
+
+func rowsOf(b *projections.Batch) *rows {
+	r := &rows{
+		from: b.From, to: b.To, ended: b.Ended,
+		keys:  make([]any, 0, len(b.Versions)*columnsOf(keyInsertColumns)),
+		audit: make([]any, 0, len(b.Audit)*columnsOf(auditColumns)),
+		macs:  make([]any, 0, len(b.Macs)*columnsOf(macColumns)),
+	}
+	for i := range b.Versions {
+		r.keys = appendKey(r.keys, &b.Versions[i])
+	}
+	var buf []byte
+	for i := range b.Audit {
+		r.audit, buf = appendAudit(r.audit, &b.Audit[i], buf)
+	}
+	for i := range b.Macs {
+		m := &b.Macs[i]
+		r.macs = append(r.macs, signed(m.Seq), m.Hash[:], string(m.Key))
+	}
+	for i := range b.Voids {
+		v := &b.Voids[i]
+		r.voids = append(r.voids, string(v.Key), string(v.Account), signed(v.Seq), string(v.Reason))
+	}
+	return r
+}
+
+// columnsOf counts the names in a list.
+func columnsOf(list string) int { return strings.Count(list, ",") + 1 }
 
 // appendKey appends the arguments of a row of keys.
 func appendKey(args []any, v *projections.KeyVersion) []any {

@@ -175,44 +175,79 @@ func (s *Store) Close() error {
 
 // Checkpoint implements projections.Writer.
 func (s *Store) Checkpoint(ctx context.Context) (projections.Checkpoint, error) {
+	const doing = "read the checkpoint"
+	if s.build != nil {
+		if err := s.settle(ctx); err != nil {
+			return projections.Checkpoint{}, s.explain(doing, err)
+		}
+		return s.build.at, nil
+	}
 	w, err := s.writer()
 	if err != nil {
 		return projections.Checkpoint{}, err
 	}
 	cp, err := w.readCheckpoint(ctx)
-	return cp, s.explain("read the checkpoint", err)
+	return cp, s.explain(doing, err)
 }
 
-// Write implements projections.Writer.
+// Write implements projections.Writer. While the store is being built it returns
+// when the batch before is written.
 func (s *Store) Write(ctx context.Context, b projections.Batch) error {
+	const doing = "write a batch"
+	if err := ctx.Err(); err != nil {
+		return s.explain(doing, err)
+	}
+	r := rowsOf(&b)
+	if err := s.settle(ctx); err != nil {
+		return s.explain(doing, err)
+	}
 	w, err := s.writer()
-	if err != nil {
-		return err
-	}
-	err = w.write(ctx, &b)
 	switch {
-	case s.build == nil:
-	case err == nil:
-		s.build.learn(&b)
-	case !errors.Is(err, projections.ErrCheckpointMoved) && ctx.Err() == nil:
-		err = errors.Join(err, s.beginBuild(ctx)) // there is no way back to before the batch
+	case err != nil:
+		return err
+	case s.build != nil:
+		return s.explain(doing, s.build.write(ctx, &b, r))
+	default:
+		return s.explain(doing, w.write(ctx, r))
 	}
-	return s.explain("write a batch", err)
 }
 
 // Load implements projections.Writer.
 func (s *Store) Load(ctx context.Context, l projections.Lookup) (projections.Known, error) {
+	const doing = "load keys"
+	if s.build == nil {
+		w, err := s.writer()
+		if err != nil {
+			return projections.Known{}, err
+		}
+		known, err := w.load(ctx, l)
+		return known, s.explain(doing, err)
+	}
+	known, rows := s.build.recall(l)
+	if len(rows) == 0 {
+		return known, nil
+	}
+	if err := s.settle(ctx); err != nil {
+		return projections.Known{}, s.explain(doing, err)
+	}
 	w, err := s.writer()
 	if err != nil {
 		return projections.Known{}, err
 	}
-	var known projections.Known
-	if s.build != nil {
-		known, err = s.build.load(ctx, l)
-	} else {
-		known, err = w.load(ctx, l)
+	return known, s.explain(doing, w.loadRows(ctx, rows, &known))
+}
+
+// settle waits until what a build was given is written. If that fails the build
+// begins again: there is no way back to before the batch.
+func (s *Store) settle(ctx context.Context) error {
+	if s.build == nil {
+		return nil
 	}
-	return known, s.explain("load keys", err)
+	err := s.build.settle()
+	if err != nil {
+		err = errors.Join(err, s.beginBuild(context.WithoutCancel(ctx)))
+	}
+	return err
 }
 
 // FinishBuild implements projections.Store: it makes the indexes, syncs the file,
@@ -220,6 +255,9 @@ func (s *Store) Load(ctx context.Context, l projections.Lookup) (projections.Kno
 func (s *Store) FinishBuild(ctx context.Context) error {
 	if s.build == nil {
 		return nil
+	}
+	if err := s.settle(ctx); err != nil {
+		return s.explain("finish the build", err)
 	}
 	if err := s.build.finish(ctx, s.path); err != nil {
 		return s.explain("finish the build", err)

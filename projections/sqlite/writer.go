@@ -16,18 +16,17 @@ const (
 	keyRows   = 32
 	auditRows = 64
 	macRows   = 128
+	voidRows  = 32
 )
 
 // writer writes batches through one connection.
 type writer struct {
 	db   *sql.DB
 	conn *sql.Conn
-	// lasting says that all batches are in the one transaction of a build.
-	lasting bool
 
-	keys, audit, macs           *inserter
-	end, void, move, checkpoint *sql.Stmt
-	statements                  []*sql.Stmt // all of them
+	keys, audit, macs, voids *inserter
+	end, move, checkpoint    *sql.Stmt
+	statements               []*sql.Stmt // all of them
 }
 
 // newWriter takes a connection of db and prepares the statements. The tables
@@ -46,14 +45,14 @@ func newWriter(ctx context.Context, db *sql.DB, conn *sql.Conn) (*writer, error)
 		return s
 	}
 	inserter := func(table, columns string, rows int) *inserter {
-		n := strings.Count(columns, ",") + 1
-		return &inserter{rows: rows, many: prepare(insert(table, columns, n, rows)), one: prepare(insert(table, columns, n, 1))}
+		n := columnsOf(columns)
+		return &inserter{columns: n, rows: rows, many: prepare(insert(table, columns, n, rows)), one: prepare(insert(table, columns, n, 1))}
 	}
 	w.keys = inserter("keys", keyInsertColumns, keyRows)
 	w.audit = inserter("audit", auditColumns, auditRows)
-	w.macs = inserter("macs", "seq, hash, key_id", macRows)
+	w.macs = inserter("macs", macColumns, macRows)
+	w.voids = inserter("voids", voidColumns, voidRows)
 	w.end = prepare(fmt.Sprintf("UPDATE keys SET to_seq = ? WHERE from_seq = ? AND key_id = ? AND to_seq = %d", openEnd))
-	w.void = prepare("INSERT INTO voids (key_id, account, seq, reason) VALUES (?, ?, ?, ?)")
 	w.move = prepare("UPDATE checkpoint SET seq = ?, event_id = ? WHERE seq = ? AND event_id = ?")
 	w.checkpoint = prepare("SELECT seq, event_id FROM checkpoint")
 	if err != nil {
@@ -77,67 +76,49 @@ func (w *writer) readCheckpoint(ctx context.Context) (projections.Checkpoint, er
 	return cp, err
 }
 
-// write applies the batch, in a transaction of its own unless there is a lasting one.
-func (w *writer) write(ctx context.Context, b *projections.Batch) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if w.lasting {
-		return w.writeRows(context.WithoutCancel(ctx), b)
-	}
+// write applies the rows in a transaction.
+func (w *writer) write(ctx context.Context, r *rows) error {
 	if _, err := w.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
-	// Inside, nothing waits for a lock, and a context that can end would cost a
-	// goroutine for every statement.
-	ctx = context.WithoutCancel(ctx)
-	err := w.writeRows(ctx, b)
+	err := w.writeRows(ctx, r)
 	if err == nil {
-		_, err = w.conn.ExecContext(ctx, "COMMIT")
+		_, err = w.conn.ExecContext(context.WithoutCancel(ctx), "COMMIT")
 	}
 	if err != nil {
 		// Some errors have rolled back already; then this one has nothing to do.
-		_, _ = w.conn.ExecContext(ctx, "ROLLBACK")
+		_, _ = w.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
 	}
 	return err
 }
 
-func (w *writer) writeRows(ctx context.Context, b *projections.Batch) error {
-	moved, err := w.move.ExecContext(ctx, signed(b.To.Seq), b.To.EventID, signed(b.From.Seq), b.From.EventID)
+// writeRows applies the rows in the transaction that is open.
+func (w *writer) writeRows(ctx context.Context, r *rows) error {
+	// Inside, nothing waits for a lock, and a context that can end would cost a
+	// goroutine for every statement.
+	ctx = context.WithoutCancel(ctx)
+	moved, err := w.move.ExecContext(ctx, signed(r.to.Seq), r.to.EventID, signed(r.from.Seq), r.from.EventID)
 	if err := one(moved, err, projections.ErrCheckpointMoved); err != nil {
 		return err
 	}
-	for i := range b.Ended {
-		e := &b.Ended[i]
+	for i := range r.ended {
+		e := &r.ended[i]
 		ended, err := w.end.ExecContext(ctx, signed(e.ToSeq), signed(e.FromSeq), string(e.Key))
 		if err := one(ended, err, errNoVersion); err != nil {
 			return fmt.Errorf("end version %d of key %s: %w", e.FromSeq, e.Key, err)
 		}
 	}
-	err = w.keys.insert(ctx, len(b.Versions), func(args []any, i int) []any { return appendKey(args, &b.Versions[i]) })
-	if err != nil {
+	if err := w.keys.insert(ctx, r.keys); err != nil {
 		return fmt.Errorf("insert keys: %w", err)
 	}
-	var buf []byte
-	err = w.audit.insert(ctx, len(b.Audit), func(args []any, i int) []any {
-		args, buf = appendAudit(args, &b.Audit[i], buf)
-		return args
-	})
-	if err != nil {
+	if err := w.audit.insert(ctx, r.audit); err != nil {
 		return fmt.Errorf("insert audit: %w", err)
 	}
-	err = w.macs.insert(ctx, len(b.Macs), func(args []any, i int) []any {
-		m := &b.Macs[i]
-		return append(args, signed(m.Seq), m.Hash[:], string(m.Key))
-	})
-	if err != nil {
+	if err := w.macs.insert(ctx, r.macs); err != nil {
 		return fmt.Errorf("insert macs: %w", err)
 	}
-	for i := range b.Voids {
-		v := &b.Voids[i]
-		if _, err := w.void.ExecContext(ctx, string(v.Key), string(v.Account), signed(v.Seq), string(v.Reason)); err != nil {
-			return fmt.Errorf("insert void key %s: %w", v.Key, err)
-		}
+	if err := w.voids.insert(ctx, r.voids); err != nil {
+		return fmt.Errorf("insert void keys: %w", err)
 	}
 	return nil
 }
@@ -157,28 +138,22 @@ func one(r sql.Result, err, missing error) error {
 
 // inserter inserts rows into one table, many by one statement.
 type inserter struct {
-	rows      int
-	many, one *sql.Stmt
-	args      []any
+	columns, rows int
+	many, one     *sql.Stmt
 }
 
-// insert inserts n rows, the arguments of which row appends.
-func (ins *inserter) insert(ctx context.Context, n int, row func(args []any, i int) []any) error {
-	for done := 0; done < n; {
-		stmt, rows := ins.many, ins.rows
-		if n-done < rows {
-			stmt, rows = ins.one, 1
+// insert inserts rows, given by all their values.
+func (ins *inserter) insert(ctx context.Context, values []any) error {
+	for len(values) > 0 {
+		stmt, n := ins.many, ins.columns*ins.rows
+		if len(values) < n {
+			stmt, n = ins.one, ins.columns
 		}
-		ins.args = ins.args[:0]
-		for i := range rows {
-			ins.args = row(ins.args, done+i)
-		}
-		if _, err := stmt.ExecContext(ctx, ins.args...); err != nil {
+		if _, err := stmt.ExecContext(ctx, values[:n]...); err != nil {
 			return err
 		}
-		done += rows
+		values = values[n:]
 	}
-	clear(ins.args) // keep the array, not what it points at
 	return nil
 }
 
