@@ -168,7 +168,7 @@ func (n *node) connect(ctx context.Context) (err error) {
 		return err
 	}
 	natsServer, err := embedded.Start(ctx, embedded.Config{
-		DataDir: n.DataDir, Listen: n.NATSListen, Sync: embedded.Sync(n.Sync), Authenticate: n.auditor, Logger: n.logger,
+		DataDir: n.DataDir, Listen: n.NATSListen, Sync: embedded.Sync(n.Sync), Authenticate: n.auditor, Allowed: n.mayStay, Logger: n.logger,
 	})
 	if err != nil {
 		return err

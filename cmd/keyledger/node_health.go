@@ -91,13 +91,19 @@ func (n *node) tablesReady(context.Context) error {
 // account here, and goes through the HTTP API.
 func (n *node) auditor(user, password string) (embedded.Permissions, bool) {
 	authority, result := n.verifier.Authenticate(password)
-	ok := result.Valid() && string(result.KeyID) == user &&
-		authority.Instance() && authority.May(domain.ScopeAuditRead) == nil
-	if !ok {
+	if !result.Valid() || string(result.KeyID) != user || !mayAudit(authority) {
 		return embedded.Permissions{}, false
 	}
 	return embedded.Auditor(user), true
 }
+
+// mayStay reports whether an auditor who has connected may go on reading.
+func (n *node) mayStay(user string) bool {
+	authority, active := n.verifier.Active(domain.KeyID(user))
+	return active && mayAudit(authority)
+}
+
+func mayAudit(a domain.Authority) bool { return a.Instance() && a.May(domain.ScopeAuditRead) == nil }
 
 // explainNode finds the words for what keeps a node from starting or going on. Of
 // several causes it tells the first: the others mostly follow from it.

@@ -62,6 +62,11 @@ type authenticator struct {
 // Check implements [server.Authentication].
 func (a *authenticator) Check(c server.ClientAuthentication) bool {
 	opts := c.GetOpts()
+	// With a key beside the user, the server would report the key as the user, and
+	// whom to send away is decided by that.
+	if opts.Nkey != "" {
+		return false
+	}
 	if opts.Username == nodeUser {
 		inside := c.RemoteAddress() != nil && c.RemoteAddress().Network() == "pipe"
 		return inside && subtle.ConstantTimeCompare([]byte(opts.Password), []byte(a.secret)) == 1

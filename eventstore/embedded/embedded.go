@@ -61,6 +61,13 @@ type Config struct {
 	// refuses everybody. It runs on the connection's goroutine and must not log
 	// or keep the password.
 	Authenticate func(user, password string) (Permissions, bool)
+	// Allowed says whether a client that has connected may stay, at each look; nil
+	// means that all may. It runs on a goroutine of the server's own. A client that
+	// is sent away may come back as far as Authenticate lets it.
+	Allowed func(user string) bool
+	// AllowedInterval is how often Allowed is asked; 0 means every 2 s. A
+	// connection outlives its right by no more than this.
+	AllowedInterval time.Duration
 	// Logger; nil discards.
 	Logger *slog.Logger
 }
@@ -73,8 +80,10 @@ type Server struct {
 	logger *serverLogger
 	unlock func()
 
-	stop    sync.Once
-	stopped chan struct{}
+	stop     sync.Once
+	stopping chan struct{}
+	stopped  chan struct{}
+	expeller sync.WaitGroup
 }
 
 // Start starts a server and returns when it accepts connections and its streams
@@ -85,7 +94,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
-		listen: cfg.Listen != "", secret: rand.Text(), stopped: make(chan struct{}),
+		listen: cfg.Listen != "", secret: rand.Text(), stopping: make(chan struct{}), stopped: make(chan struct{}),
 		logger: &serverLogger{logger: cfg.Logger, fatal: make(chan error, 1)},
 	}
 	opts, err := s.options(cfg)
@@ -101,6 +110,9 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err := s.run(ctx, opts); err != nil {
 		s.unlock()
 		return nil, fmt.Errorf("start the embedded NATS server: %w", err)
+	}
+	if cfg.Allowed != nil {
+		s.expeller.Go(func() { s.expelLoop(cfg) })
 	}
 	if opts.SyncAlways {
 		return s, nil
@@ -235,8 +247,10 @@ func (s *Server) Fault() error {
 // context ends; it goes on stopping then. It may be called again.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop.Do(func() {
+		close(s.stopping)
 		go func() {
 			defer close(s.stopped)
+			s.expeller.Wait()
 			s.nats.Shutdown()
 			s.nats.WaitForShutdown()
 			s.unlock()
