@@ -1,22 +1,30 @@
 package server_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/keyledger/keyledger/client"
 	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/projections"
+	"github.com/keyledger/keyledger/server"
 	"github.com/keyledger/keyledger/server/servertest"
 )
 
 // TestIsolation asks on every route that takes an id for what is not the caller's:
 // another account's, the other collection's, nobody's. All are answered alike.
 func TestIsolation(t *testing.T) {
-	s := servertest.MustStart(t, servertest.Config{})
+	reader := &countingReader{}
+	s, history := mustWatch(t, func(c *server.Config) {
+		reader.KeyReader = c.Keys
+		c.Keys = reader
+	})
 	all := []domain.Scope{domain.ScopeKeysRead, domain.ScopeKeysWrite, domain.ScopeAuditRead, domain.ScopeVerify, domain.ScopeOperate}
 	acme := s.MustManagementKey(t, "acme", all...)
 	other := s.MustManagementKey(t, "other", all...)
@@ -57,8 +65,14 @@ func TestIsolation(t *testing.T) {
 				if route.body != "" {
 					r.Body = route.body
 				}
+				heads, rows := history.heads.Load(), reader.rows.Load()
 				a := s.Do(t, r)
 				mustProblem(t, a, 404, "key_not_found")
+				// The time that an answer takes must not tell either.
+				heads, rows = history.heads.Load()-heads, reader.rows.Load()-rows
+				if heads != 1 || rows != 0 {
+					t.Errorf("asked the log for its end %d times and the table %d times: want once and never, whatever the id", heads, rows)
+				}
 				var body map[string]any
 				if err := json.Unmarshal(a.Body, &body); err != nil {
 					t.Fatal(err)
@@ -105,6 +119,18 @@ func TestIsolation(t *testing.T) {
 			t.Errorf("another account's key: %+v", v)
 		}
 	})
+}
+
+// countingReader counts the reads of single keys.
+type countingReader struct {
+	server.KeyReader
+
+	rows atomic.Int64
+}
+
+func (r *countingReader) Key(ctx context.Context, id domain.KeyID) (projections.KeyRecord, error) {
+	r.rows.Add(1)
+	return r.KeyReader.Key(ctx, id)
 }
 
 func mustOperatorID(t *testing.T, s *servertest.Stack) string {

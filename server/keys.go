@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 
 	"github.com/keyledger/keyledger/client"
@@ -126,25 +127,21 @@ func (s *Server) reach(ctx context.Context, account domain.AccountID) (domain.Ac
 	return authority.ResolveAccount(account)
 }
 
-// findKey reads a key of the given type within the caller's reach. Whatever the
-// caller may not see does not exist.
+// findKey reads a key of the given type within the caller's reach. The table is
+// asked for keys that the caller may see and for no other: see target.
 func (s *Server) findKey(ctx context.Context, t domain.KeyType, p idParam) (projections.KeyRecord, error) {
-	id, err := p.read()
+	target, err := s.target(ctx, t, p)
 	if err != nil {
 		return projections.KeyRecord{}, err
 	}
-	x := exchangeOf(ctx)
-	x.keyID = id
-	record, err := s.cfg.Keys.Key(ctx, id)
-	switch {
-	case domain.KindOf(err) == domain.KindNotFound:
-		return projections.KeyRecord{}, domain.KeyNotFound()
-	case err != nil:
+	record, err := s.cfg.Keys.Key(ctx, target.ID)
+	if err != nil {
 		return projections.KeyRecord{}, err
-	case record.Type != t || !x.authority.Reaches(record.Account):
-		return projections.KeyRecord{}, domain.KeyNotFound()
 	}
-	x.account, x.seq = record.Account, record.Seq
+	if record.Account != target.Account || record.Type != t {
+		return projections.KeyRecord{}, fmt.Errorf("the key table and the verifier do not agree whose key %s is", target.ID)
+	}
+	exchangeOf(ctx).seq = record.Seq
 	return record, nil
 }
 
