@@ -168,6 +168,20 @@ func TestBadHeaders(t *testing.T) {
 	})
 }
 
+// TestTwoMediaTypes declares a body twice, on a route behind huma and on a plain one.
+func TestTwoMediaTypes(t *testing.T) {
+	s := servertest.MustStart(t, servertest.Config{})
+	for path, body := range map[string]string{"/v1/keys": goodKey, "/v1/verify": `{"key":"x"}`} {
+		conn := mustDial(t, s)
+		_, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s",
+			path, s.Operator, len(body), body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustProblem(t, mustAnswer(t, conn), 415, "unsupported_media_type")
+	}
+}
+
 // TestBadIDs sends ids as they are, byte for byte, which http.Client would not.
 func TestBadIDs(t *testing.T) {
 	s := servertest.MustStart(t, servertest.Config{})

@@ -72,11 +72,15 @@ func checkMediaType(h http.Header) error {
 	if encoding := h["Content-Encoding"]; len(encoding) > 0 && !(len(encoding) == 1 && strings.EqualFold(encoding[0], "identity")) {
 		return domain.NewError(domain.KindUnsupported, "unsupported_encoding", "the body is encoded", "send the body without Content-Encoding")
 	}
-	given := h.Get("Content-Type")
-	if given == client.MediaTypeJSON {
+	given := h["Content-Type"]
+	if len(given) != 1 { // of two, others on the way may have believed the other one
+		return domain.NewError(domain.KindUnsupported, "unsupported_media_type", "the body is not declared as JSON, or declared more than once",
+			"send Content-Type: application/json once")
+	}
+	if given[0] == client.MediaTypeJSON {
 		return nil
 	}
-	mediaType, params, err := mime.ParseMediaType(given)
+	mediaType, params, err := mime.ParseMediaType(given[0])
 	if charset := params["charset"]; err != nil || mediaType != client.MediaTypeJSON || charset != "" && !strings.EqualFold(charset, "utf-8") {
 		return domain.NewError(domain.KindUnsupported, "unsupported_media_type", "the body is not declared as JSON",
 			"send Content-Type: application/json, in UTF-8")
