@@ -90,7 +90,8 @@ type CreateKeyRequest struct {
 	TokenSHA256 string            `json:"token_sha256,omitempty" doc:"For a token that the caller made: its SHA-256 in hex. The token itself is never sent."`
 }
 
-// CreateManagementKeyRequest asks for a key of the control plane.
+// CreateManagementKeyRequest asks for a key of the control plane. Its token is made by
+// the server and no other: what rules over keys must not be guessable.
 type CreateManagementKeyRequest struct {
 	Name        string     `json:"name" doc:"1 to 100 characters." example:"billing service"`
 	Description string     `json:"description,omitempty" doc:"At most 500 characters."`
@@ -99,7 +100,6 @@ type CreateManagementKeyRequest struct {
 	Grants      *Grants    `json:"grants,omitempty" doc:"What it may give to the keys it makes; absent: nothing."`
 	ExpiresOn   *string    `json:"expires_on,omitempty" format:"date" doc:"It expires at midnight UTC at the beginning of this day."`
 	ExpiresAt   *time.Time `json:"expires_at,omitempty" doc:"It expires at this instant."`
-	TokenSHA256 string     `json:"token_sha256,omitempty" doc:"For a token that the caller made: its SHA-256 in hex."`
 }
 
 // UpdateKeyRequest asks for changes to a key. What is absent stays as it is;

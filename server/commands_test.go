@@ -207,6 +207,17 @@ func TestClientMadeToken(t *testing.T) {
 	}}), 409, "token_in_use")
 }
 
+// TestManagementTokenIsTheServers asks for a management key by the hash of a guessable word.
+func TestManagementTokenIsTheServers(t *testing.T) {
+	s := servertest.MustStart(t, servertest.Config{})
+	sum := sha256.Sum256([]byte("hunter2"))
+	body := `{"name":"n","scopes":["keyledger.verify"],"token_sha256":"` + hex.EncodeToString(sum[:]) + `"}`
+	p := mustProblem(t, s.Do(t, servertest.Request{Path: "/v1/management-keys", Token: s.Operator, Body: body}), 400, "unknown_member")
+	if len(p.Errors) != 1 || p.Errors[0].Pointer != "/token_sha256" {
+		t.Errorf("errors %+v", p.Errors)
+	}
+}
+
 // TestTokenRace claims one client-made token from many callers at once: the log
 // decides, and the losers are told.
 func TestTokenRace(t *testing.T) {

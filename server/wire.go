@@ -89,7 +89,6 @@ func newManagementKey(b client.CreateManagementKeyRequest) command.NewKey {
 	n := command.NewKey{
 		Account: domain.AccountID(b.Account), Type: domain.KeyTypeManagement, Name: b.Name, Description: b.Description,
 		Scopes: named[domain.Scope](b.Scopes), Expiry: expiry(b.ExpiresOn, b.ExpiresAt),
-		TokenSHA256: b.TokenSHA256,
 	}
 	if b.Grants != nil {
 		n.Grants = &command.NewGrants{

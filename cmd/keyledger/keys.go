@@ -47,7 +47,7 @@ type keysCreate struct {
 	Metadata    map[string]string `placeholder:"NAME=VALUE" mapsep:"none" help:"Your own data; repeat for more."`
 	AllowedIPs  []string          `name:"allowed-ips" placeholder:"CIDR" help:"Address ranges the key works from, separated by commas. Default: from anywhere."`
 	Account     string            `placeholder:"ID" help:"Account that owns the key; only instance keys may name one."`
-	TokenSHA256 string            `name:"token-sha256" placeholder:"HEX" help:"SHA-256 of a token that you made yourself, in hex."`
+	TokenSHA256 string            `name:"token-sha256" placeholder:"HEX" help:"SHA-256 of a token that you made yourself, in hex; not for management keys."`
 	expiry
 
 	Management        bool     `help:"Create a management key: a key of keyledger itself."`
@@ -98,9 +98,11 @@ func (c keysCreate) create(a *app, cl *client.Client) (client.Outcome, error) {
 	if c.Environment != "" || c.FullAccess || len(c.Metadata)+len(c.AllowedIPs) > 0 {
 		return client.Outcome{}, usagef("leave them out", "a management key has no environment, full access, metadata or address ranges")
 	}
+	if c.TokenSHA256 != "" {
+		return client.Outcome{}, usagef("leave --token-sha256 out", "the token of a management key is made by the server and no other")
+	}
 	req := client.CreateManagementKeyRequest{
-		Name: c.Name, Description: c.Description, Account: c.Account, Scopes: c.Scopes, ExpiresOn: c.ExpiresOn,
-		ExpiresAt: c.ExpiresAt, TokenSHA256: c.TokenSHA256,
+		Name: c.Name, Description: c.Description, Account: c.Account, Scopes: c.Scopes, ExpiresOn: c.ExpiresOn, ExpiresAt: c.ExpiresAt,
 	}
 	if len(c.GrantEnvironments)+len(c.GrantScopes) > 0 {
 		req.Grants = &client.Grants{Environments: c.GrantEnvironments, Scopes: c.GrantScopes}
