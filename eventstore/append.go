@@ -23,9 +23,11 @@ const maxBatchEvents = 1000
 // batch. An aggregate is named by at most one change.
 //
 // Errors: [ErrConflict] and [ErrUnknownOutcome], which ask the caller to load
-// again; an event over [MaxEventBytes] is a domain.KindTooLarge; an unreachable
-// or full log a domain.KindUnavailable, with nothing stored. It never sends
-// again what may have been stored.
+// again; with any other, nothing was stored: an event over [MaxEventBytes] is a
+// domain.KindTooLarge, an unreachable or full log a domain.KindUnavailable, and
+// a context that had ended before anything was sent is the context's error. An
+// unknown outcome may have a domain.KindUnavailable beside it that says why. It
+// never sends again what may have been stored.
 func (l *Log) Append(ctx context.Context, meta Meta, changes ...Change) ([]Event, error) {
 	a, err := l.prepare(meta, changes)
 	if err != nil {
@@ -34,10 +36,13 @@ func (l *Log) Append(ctx context.Context, meta Meta, changes ...Change) ([]Event
 	if alarm := l.alarm.Load(); alarm != nil && alarm.final {
 		return nil, fmt.Errorf("append: %w", otherHistory(alarm.err))
 	}
+	if fault := l.fault(); fault != nil { // nothing is stored any more, and nothing answered
+		return nil, fmt.Errorf("append: %w", broken(fault))
+	}
 	started := time.Now()
 	known := l.head.Load()
 	first, err := l.store(ctx, a.messages)
-	err = l.answered(err)
+	err = l.answered(ctx, err)
 	l.metrics.appends.WithLabelValues(outcome(err)).Inc()
 	if err != nil {
 		return nil, fmt.Errorf("append: %w", err)
@@ -55,16 +60,21 @@ func (l *Log) Append(ctx context.Context, meta Meta, changes ...Change) ([]Event
 	return a.events, nil
 }
 
-// answered notes whether the server answered at all, and takes the word of a
-// server in this process for what its silence means.
-func (l *Log) answered(err error) error {
-	if !errors.Is(err, ErrUnknownOutcome) {
+// answered notes whether the server answered at all, and adds to an unknown
+// outcome what a server in this process knows of its cause. The outcome stays
+// unknown: the storage may have failed after it took the events.
+func (l *Log) answered(ctx context.Context, err error) error {
+	_, refused := errors.AsType[*jetstream.APIError](err)
+	switch {
+	case err == nil || refused || errors.Is(err, ErrConflict):
 		l.silent.Store(0)
-		return err
+	// Only our own timeout says something about the server. A caller that hung up
+	// has not waited for the answer.
+	case errors.Is(err, context.DeadlineExceeded) && errors.Is(err, ErrUnknownOutcome) && ctx.Err() == nil:
+		l.silent.Store(time.Now().UnixNano())
 	}
-	l.silent.Store(time.Now().UnixNano())
-	if fault := l.fault(); fault != nil {
-		return broken(fault)
+	if fault := l.fault(); fault != nil && errors.Is(err, ErrUnknownOutcome) {
+		return fmt.Errorf("%w: %w", err, broken(fault))
 	}
 	return err
 }
@@ -157,6 +167,9 @@ func (l *Log) store(ctx context.Context, msgs []*nats.Msg) (first uint64, err er
 	waitCtx, cancel := context.WithTimeout(ctx, l.leaderWait)
 	defer cancel()
 	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
+		if err := ctx.Err(); err != nil {
+			return 0, fmt.Errorf("%w: %w", errNotStored, err)
+		}
 		first, err = l.publish(waitCtx, msgs)
 		if err == nil {
 			return first, nil

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore"
 	"github.com/keyledger/keyledger/eventstore/embedded"
@@ -103,19 +105,74 @@ func TestStorageBreaks(t *testing.T) {
 		t.Fatal(err)
 	}
 	var err error
-	for i := 0; i < 1000 && (err == nil || errors.Is(err, eventstore.ErrUnknownOutcome)); i++ { // slow is not broken
+	for i := 0; i < 1000 && (err == nil || domain.CodeOf(err) == ""); i++ { // slow is not broken
 		e := eventstoretest.KeyCreated("acct_1", i)
 		e.Description = strings.Repeat("x", 30_000)
 		_, err = node.Append(t.Context(), eventstoretest.Meta("c"), eventstore.Change{Aggregate: eventstoretest.Key("acct_1", i), Events: []domain.Event{e}})
 	}
-	if domain.KindOf(err) != domain.KindUnavailable || domain.CodeOf(err) != eventstore.CodeLogBroken {
-		t.Errorf("append: %v", err)
+	// It broke while it had an append in hand; from then on nothing is sent to it.
+	if domain.CodeOf(err) != eventstore.CodeLogBroken || !errors.Is(err, eventstore.ErrUnknownOutcome) {
+		t.Errorf("append while it breaks: %v", err)
+	}
+	_, err = node.Append(t.Context(), eventstoretest.Meta("c"), eventstoretest.Created("acct_3", 1))
+	if domain.KindOf(err) != domain.KindUnavailable || domain.CodeOf(err) != eventstore.CodeLogBroken || errors.Is(err, eventstore.ErrUnknownOutcome) {
+		t.Errorf("append to what is broken: %v", err)
 	}
 	if _, err := external.Append(t.Context(), eventstoretest.Meta("c"), eventstoretest.Created("acct_2", 1)); !errors.Is(err, eventstore.ErrUnknownOutcome) {
 		t.Errorf("append, not told: %v", err)
 	}
 	for log, code := range map[*eventstore.Log]string{node: eventstore.CodeLogBroken, external: eventstore.CodeLogUnavailable} {
 		eventstoretest.Eventually(t, soon, "health: "+code, func() bool { return domain.CodeOf(log.Health()) == code })
+	}
+}
+
+// A caller that does not wait for the answer says nothing about the server.
+func TestCallerHangsUp(t *testing.T) {
+	s := eventstoretest.MustServer(t, embedded.Config{Sync: embedded.SyncLazy, Listen: "127.0.0.1:0", Authenticate: everything})
+	proxy := eventstoretest.MustProxy(t, strings.TrimPrefix(s.ClientURL(), "nats://"))
+	nc, err := eventstore.Connect(t.Context(), eventstore.ConnectConfig{URL: "nats://" + proxy.Addr(), User: "u", Password: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	b := bench{nc: nc, cfg: eventstore.Config{Conn: nc, AckTimeout: soon, WatchInterval: 20 * time.Millisecond}}
+	b.log = eventstoretest.MustOpen(t, b.cfg)
+	if b.js, err = jetstream.New(nc); err != nil {
+		t.Fatal(err)
+	}
+
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := b.log.Append(ended, eventstoretest.Meta("c"), eventstoretest.Created("acct_1", 1)); !errors.Is(err, context.Canceled) || errors.Is(err, eventstore.ErrUnknownOutcome) {
+		t.Errorf("before anything was sent: %v", err)
+	}
+	if head, err := b.log.Head(t.Context()); err != nil || head != 0 {
+		t.Errorf("an append that never was came to the log: head %d, %v", head, err)
+	}
+	for name, changes := range map[string][]eventstore.Change{
+		"one event": {eventstoretest.Created("acct_1", 1)},
+		"a batch":   {eventstoretest.Created("acct_1", 2), eventstoretest.Created("acct_1", 3)},
+	} {
+		proxy.Hold()
+		short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		if _, err := b.log.Append(short, eventstoretest.Meta("c"), changes...); !errors.Is(err, eventstore.ErrUnknownOutcome) {
+			t.Errorf("%s, while nothing passes: %v", name, err)
+		}
+		cancel()
+		proxy.Release()
+	}
+	// Silence is looked at before drift, so that drift shows that there was none.
+	b.mustChange(t, func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour })
+	watched, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- b.log.Watch(watched) }()
+	eventstoretest.Eventually(t, soon, "the watch looks", func() bool { return b.log.Health() != nil })
+	if _, ok := errors.AsType[*eventstore.DriftError](b.log.Health()); !ok {
+		t.Errorf("health: %v", b.log.Health())
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 
