@@ -12,6 +12,11 @@ import (
 // maxMessageBytes bounds body and headers together.
 const maxMessageBytes = 40 << 10
 
+// maxConsumerIdle is how long the server keeps a consumer, durable or not, that
+// nobody reads. Whoever may read the log may create consumers, of any sort. It is
+// what the clients' ordered consumers ask for; one that asks for more is refused.
+const maxConsumerIdle = 5 * time.Minute
+
 // streamConfig is how the stream must be configured: a log from which nothing can
 // be removed, neither by request nor by a limit, an age or a schedule.
 func streamConfig(replicas int) jetstream.StreamConfig {
@@ -22,6 +27,7 @@ func streamConfig(replicas int) jetstream.StreamConfig {
 		Retention:          jetstream.LimitsPolicy,
 		Discard:            jetstream.DiscardNew,
 		MaxConsumers:       -1,
+		ConsumerLimits:     jetstream.StreamConsumerLimits{InactiveThreshold: maxConsumerIdle},
 		MaxMsgs:            -1,
 		MaxBytes:           -1,
 		MaxMsgsPerSubject:  -1,
@@ -51,6 +57,7 @@ func drift(want, got jetstream.StreamConfig) error {
 	add("discard", want.Discard, got.Discard)
 	add("discard_new_per_subject", want.DiscardNewPerSubject, got.DiscardNewPerSubject)
 	add("max_consumers", want.MaxConsumers, got.MaxConsumers)
+	add("consumer_limits.inactive_threshold", want.ConsumerLimits.InactiveThreshold, got.ConsumerLimits.InactiveThreshold)
 	add("max_msgs", want.MaxMsgs, got.MaxMsgs)
 	add("max_bytes", want.MaxBytes, got.MaxBytes)
 	add("max_age", want.MaxAge, got.MaxAge)

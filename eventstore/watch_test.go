@@ -130,14 +130,15 @@ func TestDriftWhileRunning(t *testing.T) {
 
 func TestDriftAtStart(t *testing.T) {
 	for name, change := range map[string]func(*jetstream.StreamConfig){
-		"subjects":     func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, "more.>") },
-		"max_bytes":    func(c *jetstream.StreamConfig) { c.MaxBytes = 8 << 20 },
-		"max_msg_size": func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1 << 20 },
-		"discard":      func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld },
-		"deny_purge":   func(c *jetstream.StreamConfig) { c.DenyPurge = false },
-		"deny_delete":  func(c *jetstream.StreamConfig) { c.DenyDelete = false },
-		"allow_direct": func(c *jetstream.StreamConfig) { c.AllowDirect = false },
-		"allow_atomic": func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = false },
+		"subjects":                           func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, "more.>") },
+		"max_bytes":                          func(c *jetstream.StreamConfig) { c.MaxBytes = 8 << 20 },
+		"consumer_limits.inactive_threshold": func(c *jetstream.StreamConfig) { c.ConsumerLimits.InactiveThreshold = 0 },
+		"max_msg_size":                       func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1 << 20 },
+		"discard":                            func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld },
+		"deny_purge":                         func(c *jetstream.StreamConfig) { c.DenyPurge = false },
+		"deny_delete":                        func(c *jetstream.StreamConfig) { c.DenyDelete = false },
+		"allow_direct":                       func(c *jetstream.StreamConfig) { c.AllowDirect = false },
+		"allow_atomic":                       func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = false },
 		"allow_msg_ttl": func(c *jetstream.StreamConfig) {
 			c.AllowMsgTTL = true
 		},

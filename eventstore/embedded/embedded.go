@@ -127,10 +127,12 @@ func (s *Server) options(cfg Config) (*server.Options, error) {
 		return nil, errors.New("no data dir given")
 	}
 	opts := &server.Options{
-		ServerName:                 cfg.ServerName,
-		JetStream:                  true,
-		StoreDir:                   cfg.DataDir,
-		JetStreamMaxStore:          cfg.MaxStoreBytes,
+		ServerName:        cfg.ServerName,
+		JetStream:         true,
+		StoreDir:          cfg.DataDir,
+		JetStreamMaxStore: cfg.MaxStoreBytes,
+		// Readers must not be able to use up a number that the node's own reading needs.
+		JetStreamLimits:            server.JSLimitOpts{DefaultMaxConsumers: -1},
 		DisableJetStreamBanner:     true,
 		DontListen:                 cfg.Listen == "",
 		NoSigs:                     true,

@@ -1,0 +1,70 @@
+package embedded_test
+
+import (
+	"errors"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/keyledger/keyledger/eventstore"
+	"github.com/keyledger/keyledger/eventstore/eventstoretest"
+)
+
+// A reader may have the server keep consumers, durable ones too, but not for long
+// once it does not read them.
+func TestIdleConsumersGo(t *testing.T) {
+	s := mustSite(t)
+	js, err := jetstream.New(s.mustConnect(t, auditor))
+	if err != nil {
+		t.Fatal(err)
+	}
+	durable := func(idle time.Duration) (jetstream.Consumer, error) {
+		name := "d" + strconv.FormatInt(int64(idle), 10)
+		return js.CreateConsumer(t.Context(), stream, jetstream.ConsumerConfig{Durable: name, AckPolicy: jetstream.AckNonePolicy, InactiveThreshold: idle})
+	}
+	c, err := durable(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.CachedInfo().Config.InactiveThreshold; got != 5*time.Minute {
+		t.Errorf("a durable consumer is kept for %v", got)
+	}
+	if _, err := durable(5*time.Minute + time.Second); err == nil {
+		t.Error("a durable consumer may be kept for longer")
+	}
+	if c, err = durable(100 * time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	eventstoretest.Eventually(t, 20*time.Second, "the idle durable consumer is gone", func() bool {
+		_, err := c.Info(t.Context())
+		return errors.Is(err, jetstream.ErrConsumerNotFound)
+	})
+}
+
+// The server's default would be used up after a thousand, and the node could not
+// read its own log any more.
+func TestConsumersDoNotRunOut(t *testing.T) {
+	s := mustSite(t)
+	js, err := jetstream.New(s.mustConnect(t, auditor))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 1001 {
+		if _, err := js.CreateConsumer(t.Context(), stream, jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log := eventstoretest.MustOpen(t, eventstore.Config{Conn: eventstoretest.MustConnect(t, s.server)})
+	n := 0
+	for _, err := range log.Replay(t.Context(), eventstore.Filter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	if n != events {
+		t.Errorf("%d events", n)
+	}
+}
