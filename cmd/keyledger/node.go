@@ -164,6 +164,7 @@ func (n *node) openLog(ctx context.Context) error {
 func (n *node) connect(ctx context.Context) (err error) {
 	if n.NATSURL != "" {
 		n.nats.Logger = n.logger
+		n.logger.WarnContext(ctx, "keyledger cannot see from here whether the cluster syncs before it answers; set jetstream.sync_interval: always in its servers, or a power cut can lose acknowledged events")
 		n.conn, err = eventstore.Connect(ctx, n.nats)
 		return err
 	}

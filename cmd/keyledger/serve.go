@@ -41,7 +41,7 @@ type serveCommand struct {
 // externalNATS says how to reach a NATS cluster that is used instead of the
 // embedded server.
 type externalNATS struct {
-	NATSURL          string `group:"An external log" name:"nats-url" placeholder:"URL" fromenv:"KEYLEDGER_NATS_URL" help:"NATS cluster to use instead of the embedded server. Secrets are given then (--keyring), not generated."`
+	NATSURL          string `group:"An external log" name:"nats-url" placeholder:"URL" fromenv:"KEYLEDGER_NATS_URL" help:"NATS cluster to use instead of the embedded server. Secrets are given then (--keyring), not generated. What is acknowledged is on its disks only if its servers run with jetstream.sync_interval: always."`
 	NATSReplicas     int    `group:"An external log" name:"nats-replicas" default:"3" placeholder:"1|3" enum:"1,3" fromenv:"KEYLEDGER_NATS_REPLICAS" help:"How many of its servers keep the log. Default: ${default}."`
 	NATSCreds        string `group:"An external log" name:"nats-creds" placeholder:"FILE" fromenv:"KEYLEDGER_NATS_CREDS" help:"Credentials file (JWT)."`
 	NATSNkey         string `group:"An external log" name:"nats-nkey" placeholder:"FILE" fromenv:"KEYLEDGER_NATS_NKEY" help:"File with an nkey seed."`
