@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// doctorCommand looks at everything a node stands on and changes none of it.
+// doctorCommand looks at everything a node stands on. It changes no key and no
+// event; files that a killed server left half done are completed by opening them.
 type doctorCommand struct {
 	connection
 	Keyring string `placeholder:"FILE" fromenv:"KEYLEDGER_KEYRING" help:"The keyring. Default: keyring.json in the data dir."`
@@ -17,7 +18,7 @@ type doctorCommand struct {
 }
 
 func (doctorCommand) Help() string {
-	return `Looks at the data dir, at the server that runs on it (or the one that --server names), and at the log: through the server, or directly where --nats-url names a cluster or nobody has the data dir open. It changes nothing. The exit code is 1 if anything has failed.
+	return `Looks at the data dir, at the server that runs on it (or the one that --server names), and at the log: through the server, or directly where --nats-url names a cluster or nobody has the data dir open. It changes no key and no event. A data dir that nobody has open it opens as a server does, under the same lock; if the last server there was killed, that completes the files of the log and the tables (jetstream, keys.db), as the next start would. The exit code is 1 if anything has failed.
 
 Examples:
 

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
@@ -12,7 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/keyledger/keyledger/client"
 	"github.com/keyledger/keyledger/internal/keyring"
 )
 
@@ -113,7 +111,7 @@ func (x *examination) keys() {
 	}
 	token := filepath.Join(x.cmd.DataDir, operatorTokenFile)
 	if mode, open, err := statMode(token); err == nil && open {
-		x.fail("operator token", "chmod 600 "+token+", and rotate the key: it may be known", "others can read %s (mode %04o)", token, mode)
+		x.fail("operator token", "chmod 600 "+token+"; and since it may be known, make another management key with its scopes and grants (keyledger keys create --management), and with that one revoke this one (keyledger keys revoke --management)", "others can read %s (mode %04o)", token, mode)
 	}
 }
 
@@ -147,7 +145,7 @@ func (x *examination) server(ctx context.Context) {
 		return
 	}
 	x.ok("management key", "accepted")
-	x.peppersInUse(ctx, cl)
+	x.servedPeppers(ctx, cl)
 }
 
 // clock compares the server's clock with ours: keys expire by the server's.
@@ -190,43 +188,4 @@ func clockSkew(ctx context.Context, now func() time.Time, address string) (time.
 		return 0, errors.New("no Date in its answer")
 	}
 	return theirs.Sub(now()), nil
-}
-
-// peppersInUse compares the peppers that the server's events name with the keyring's.
-func (x *examination) peppersInUse(ctx context.Context, cl *client.Client) {
-	if !x.keyring {
-		return
-	}
-	used := map[string]uint64{}
-	for event, err := range cl.Events(ctx, client.EventQuery{Types: creations()}) {
-		if err != nil {
-			x.warn("peppers", "use a management key with keyledger.audit:read", "the events could not be read: %s", explain(err).what)
-			return
-		}
-		if id := pepperOf(event.Event); used[id] == 0 {
-			used[id] = event.Seq
-		}
-	}
-	x.comparePeppers(used)
-}
-
-// comparePeppers reports peppers that events name (with the first such seq) and
-// the keyring does not have.
-func (x *examination) comparePeppers(used map[string]uint64) {
-	delete(used, "")
-	for _, id := range x.peppers {
-		delete(used, id)
-	}
-	if len(used) == 0 {
-		x.ok("peppers", "the keyring has every pepper that the events name")
-		return
-	}
-	for id, seq := range used {
-		detail := fmt.Sprintf("the keyring lacks the pepper %s, which event %d names", id, seq)
-		if x.ready {
-			x.warn("peppers", "nothing, if the keys made with it have ended; else put back the keyring that has it", "%s; no key that is alive needs it", detail)
-		} else {
-			x.fail("peppers", "put back the keyring that has it, or revoke the keys made with it", "%s", detail)
-		}
-	}
 }

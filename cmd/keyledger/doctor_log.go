@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -11,7 +10,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore"
 	"github.com/keyledger/keyledger/eventstore/embedded"
 	"github.com/keyledger/keyledger/projections"
@@ -36,7 +34,9 @@ func (x *examination) log(ctx context.Context) {
 		}
 		defer conn.Close()
 		x.ok("nats", "connected to %s", conn.ConnectedUrlRedacted())
-		x.stream(ctx, conn, x.cmd.NATSReplicas)
+		if log, head := x.stream(ctx, conn, x.cmd.NATSReplicas); log != nil {
+			x.ownTables(ctx, log, head)
+		}
 	case x.cmd.Server == "" && !x.running:
 		x.closedLog(ctx)
 	}
@@ -69,12 +69,34 @@ func (x *examination) closedLog(ctx context.Context) {
 		return
 	}
 	defer conn.Close()
-	x.stream(ctx, conn, 1)
+	if log, head := x.stream(ctx, conn, 1); log != nil {
+		x.tables(ctx, log, head)
+	}
 }
 
-// stream looks at the stream. It is asked for before it is opened, because
-// opening would create it.
-func (x *examination) stream(ctx context.Context, conn *nats.Conn, replicas int) {
+// ownTables looks at the tables that a node on a cluster keeps in its data dir.
+// They are opened under the lock, as everything in a data dir is.
+func (x *examination) ownTables(ctx context.Context, log *eventstore.Log, head uint64) {
+	dir := x.cmd.DataDir
+	if _, err := os.Stat(filepath.Join(dir, keyTableFile)); err != nil {
+		return // built at the next start
+	}
+	unlock, err := lockDataDir(ctx, dir)
+	switch {
+	case errors.Is(err, errLocked):
+		x.ok("tables", "a server has %s open and looks after them", dir)
+		return
+	case err != nil:
+		x.fail("tables", "run as the user that the server runs as", "%s", firstLine(err))
+		return
+	}
+	defer unlock()
+	x.tables(ctx, log, head)
+}
+
+// stream looks at the stream and returns it with the seq of its last event, or
+// nil. It is asked for before it is opened, because opening would create it.
+func (x *examination) stream(ctx context.Context, conn *nats.Conn, replicas int) (*eventstore.Log, uint64) {
 	js, err := jetstream.New(conn)
 	if err == nil {
 		_, err = js.Stream(ctx, eventstore.StreamName)
@@ -82,33 +104,34 @@ func (x *examination) stream(ctx context.Context, conn *nats.Conn, replicas int)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		x.warn("stream", "start a server: it creates the stream", "there is no stream %s", eventstore.StreamName)
-		return
+		return nil, 0
 	case err != nil:
 		x.fail("stream", "check that JetStream is enabled, has a leader, and that the credentials may use it", "%s", firstLine(err))
-		return
+		return nil, 0
 	}
 	log, err := eventstore.Open(ctx, eventstore.Config{Conn: conn, Replicas: replicas})
 	if err != nil {
 		x.fail("stream", "", "%s", firstLine(err))
-		return
+		return nil, 0
 	}
 	head, err := log.Head(ctx)
 	if err != nil {
 		x.fail("stream", "", "%s", firstLine(err))
-		return
+		return nil, 0
 	}
 	x.ok("stream", "configured as it must be, %d events", head)
-	x.tables(ctx, log, head)
 	if x.keyring {
 		x.loggedPeppers(ctx, log)
 	}
+	return log, head
 }
 
-// tables compares the key table's checkpoint with the log.
+// tables compares the key table's checkpoint with the log. The caller holds the
+// lock of the data dir: opening completes what a killed server left half done.
 func (x *examination) tables(ctx context.Context, log *eventstore.Log, head uint64) {
 	path := filepath.Join(x.cmd.DataDir, keyTableFile)
-	if _, err := os.Stat(path); err != nil || x.running {
-		return // built at the next start, or a server's
+	if _, err := os.Stat(path); err != nil {
+		return // built at the next start
 	}
 	store, err := sqlite.Open(ctx, sqlite.Config{Path: path})
 	if err != nil {
@@ -133,21 +156,6 @@ func (x *examination) tables(ctx context.Context, log *eventstore.Log, head uint
 	}
 }
 
-func (x *examination) loggedPeppers(ctx context.Context, log *eventstore.Log) {
-	used := map[string]uint64{}
-	filter := eventstore.Filter{Types: []domain.EventType{domain.TypeKeyCreated, domain.TypeKeyImported}}
-	for event, err := range log.Replay(ctx, filter) {
-		if err != nil {
-			x.fail("events", "", "%s", firstLine(err))
-			return
-		}
-		if id := pepperOf(event.Raw); used[id] == 0 {
-			used[id] = event.Seq
-		}
-	}
-	x.comparePeppers(used)
-}
-
 // sameHistory reports whether the log holds the event that the tables say they
 // have come to.
 func sameHistory(ctx context.Context, log *eventstore.Log, at projections.Checkpoint) (bool, error) {
@@ -168,21 +176,4 @@ func sameHistory(ctx context.Context, log *eventstore.Log, at projections.Checkp
 func replacedHistory(at projections.Checkpoint, path string) error {
 	return failf("restore the log that belongs to the tables, or remove "+path+"* to build them from this log",
 		"history was replaced: the tables know event %s at seq %d, and the log does not hold it", at.EventID, at.Seq)
-}
-
-// creations are the types of the events that name a pepper.
-func creations() []string {
-	return []string{string(domain.TypeKeyCreated), string(domain.TypeKeyImported)}
-}
-
-func pepperOf(event []byte) string {
-	var stored struct {
-		Data struct {
-			PepperID string `json:"pepper_id"`
-		} `json:"data"`
-	}
-	if json.Unmarshal(event, &stored) != nil {
-		return ""
-	}
-	return stored.Data.PepperID
 }

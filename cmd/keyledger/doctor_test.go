@@ -1,10 +1,14 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/keyledger/keyledger/client"
 )
 
 // diagnosis is what doctor says for programs.
@@ -119,4 +123,77 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 			t.Errorf("%+v", d)
 		}
 	})
+}
+
+// TestDoctorJudgesPeppersByTheirKeys moves a data dir to a keyring with another
+// pepper: the old one is missed as long as a key that works needs it.
+func TestDoctorJudgesPeppersByTheirKeys(t *testing.T) {
+	w := used(t)
+	fresh := filepath.Join(t.TempDir(), "fresh.json")
+	both := filepath.Join(t.TempDir(), "both.json")
+	w.must(t, "keyring", "create", fresh)
+	mustJoinKeyrings(t, fresh, filepath.Join(w.dataDir, keyringFile), both)
+	w.mustStart(t, "--keyring", both)
+	old := "key_" + w.operatorToken(t)[len("kl_admin_"):len("kl_admin_")+16]
+	next, _ := w.mustCreate(t, "--management", "--name", "next", "--account", "_root", "--grant-environments", "live,test", "--grant-scopes", "*",
+		"--scopes", "keyledger.keys:read,keyledger.keys:write,keyledger.audit:read,keyledger.webhooks:read,keyledger.webhooks:write,keyledger.verify,keyledger.commands,keyledger.operate")
+	_, rotated := w.mustCreate(t, "--name", "rotated", "--environment", "live", "--full-access", "--account", "acme")
+	w.must(t, "keys", "rotate", rotated, "--overlap", "1h")
+	w.env["KEYLEDGER_TOKEN"] = next
+
+	const needed, ended = "the keyring lacks the pepper", "have ended"
+	look := func(code int, verdict, words string) {
+		t.Helper()
+		if d := w.examine(t, code, "--server", w.address(t).URL, "--keyring", fresh); !d.find(verdict, words) {
+			t.Errorf("through the server: %+v, want %s %q", d, verdict, words)
+		}
+		w.mustStop(t)
+		if d := w.examine(t, code, "--keyring", fresh); !d.find(verdict, words) {
+			t.Errorf("from the log: %+v, want %s %q", d, verdict, words)
+		}
+		w.mustStart(t, "--keyring", both)
+	}
+	look(exitFailed, verdictFail, needed) // a key and the operator's
+	var list struct {
+		Keys []client.Key `json:"keys"`
+	}
+	w.mustDecode(t, &list, "keys", "list", "--search", "n", "--status", "active")
+	for _, k := range list.Keys {
+		if k.Name == "n" {
+			w.must(t, "keys", "revoke", k.ID, "--yes")
+		}
+	}
+	look(exitFailed, verdictFail, old) // the operator's alone
+	w.must(t, "keys", "revoke", "--management", old, "--yes")
+	look(exitOK, verdictOK, ended)
+}
+
+// mustJoinKeyrings writes a keyring with the peppers of two, the first one's
+// primary, and the second one's id secret.
+func mustJoinKeyrings(t *testing.T, first, second, path string) {
+	t.Helper()
+	var a, b map[string]json.RawMessage
+	var peppers, more []json.RawMessage
+	for _, step := range []struct {
+		path    string
+		into    *map[string]json.RawMessage
+		peppers *[]json.RawMessage
+	}{{first, &a, &peppers}, {second, &b, &more}} {
+		data, err := os.ReadFile(step.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(json.Unmarshal(data, step.into), json.Unmarshal((*step.into)["peppers"], step.peppers)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	joined, err := json.Marshal(map[string]any{
+		"version": a["version"], "primary": a["primary"], "peppers": append(peppers, more...), "id_secret": b["id_secret"],
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, joined, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }

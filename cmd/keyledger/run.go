@@ -82,7 +82,7 @@ func parseFailure(err error) error {
 // repeat it.
 func refuseSecrets(args []string) error {
 	if slices.ContainsFunc(args, domain.ContainsToken) {
-		return usagef("give it on standard input, in a file or in the environment; and since other processes and the shell's history may hold it now, rotate it",
+		return usagef("give it on standard input, in a file or in the environment; and since other processes and the shell's history may hold it now, rotate it (of a management key: make another, and with that one revoke it)",
 			"a key was given as an argument")
 	}
 	return nil

@@ -186,8 +186,16 @@ func TestServeOnAnotherNATS(t *testing.T) {
 	if list := one.must(t, "keys", "list", "--management"); strings.Count(list, "operator") != 1 {
 		t.Errorf("two nodes made two operators:\n%s", list)
 	}
-	if r := one.cli(t, "", append([]string{"doctor"}, cluster...)...); r.code != exitOK || !strings.Contains(r.stdout, "configured as it must be") {
-		t.Errorf("doctor: %+v", r)
+	doctor := append([]string{"doctor"}, cluster...)
+	if r := one.cli(t, "", doctor...); r.code != exitOK || !strings.Contains(r.stdout, "configured as it must be") || !strings.Contains(r.stdout, "looks after them") {
+		t.Errorf("doctor beside the node, whose tables it must leave alone: %+v", r)
+	}
+	if log := one.server.stderr.String(); strings.Count(log, "level=WARN") != 1 || !strings.Contains(log, "sync_interval: always") {
+		t.Errorf("it does not warn of what it cannot see: %s", log)
+	}
+	one.mustStop(t)
+	if r := one.cli(t, "", doctor...); r.code != exitOK || !strings.Contains(r.stdout, "at seq 3 of 3") {
+		t.Errorf("doctor without the node: %+v", r)
 	}
 }
 
