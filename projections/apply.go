@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/keyledger/keyledger/eventstore"
 )
@@ -14,12 +15,14 @@ type applier struct {
 	*Projector
 	folder folder
 	at     Checkpoint // what the store holds
+	began  time.Time  // when the last write to the live tables began
 }
 
 // applyAll writes what comes until runs is closed.
 func (a *applier) applyAll(ctx context.Context, runs <-chan eventstore.Batch) error {
 	for run := range runs {
-		run = a.gather(run, runs)
+		run = a.gather(ctx, run, runs)
+		a.began = time.Now()
 		if n := len(run.Events); n > 0 {
 			a.sawHead(run.Events[n-1].Seq)
 			if err := a.apply(ctx, run.Events); err != nil {
@@ -35,22 +38,40 @@ func (a *applier) applyAll(ctx context.Context, runs <-chan eventstore.Batch) er
 	return nil
 }
 
-// gather adds the runs that wait already, up to the batch size: the fuller a
-// transaction, the cheaper each event.
-func (a *applier) gather(run eventstore.Batch, runs <-chan eventstore.Batch) eventstore.Batch {
+// gather adds the runs that wait already, and those that come while it lingers, up
+// to the batch size: the fuller a transaction, the cheaper each event.
+func (a *applier) gather(ctx context.Context, run eventstore.Batch, runs <-chan eventstore.Batch) eventstore.Batch {
+	linger := time.NewTimer(a.linger())
+	defer linger.Stop()
 	for len(run.Events) < a.cfg.BatchSize {
-		select {
-		case more, ok := <-runs:
-			if !ok {
-				return run
-			}
-			run.Events = append(run.Events, more.Events...)
-			run.CaughtUp = more.CaughtUp
+		var more eventstore.Batch
+		var ok bool
+		select { // what is there first, whatever the time
+		case more, ok = <-runs:
 		default:
+			select {
+			case more, ok = <-runs:
+			case <-a.hurry:
+			case <-linger.C:
+			case <-ctx.Done():
+			}
+		}
+		if !ok {
 			return run
 		}
+		run.Events = append(run.Events, more.Events...)
+		run.CaughtUp = more.CaughtUp
 	}
 	return run
+}
+
+// linger returns how long the next write is to wait for more: not at all in a
+// build, or before the tables were level with the log.
+func (a *applier) linger() time.Duration {
+	if a.building || !a.Status().CaughtUp {
+		return 0
+	}
+	return max(0, time.Until(a.began.Add(a.cfg.Linger)))
 }
 
 // apply takes in events, in one batch.

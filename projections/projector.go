@@ -31,6 +31,10 @@ type Config struct {
 	// CacheSize is about how many keys are kept in memory, so that their events
 	// need no query; 0 means 50,000 (about 1 KiB each).
 	CacheSize int
+	// Linger is how long after one write to the live tables the next may begin, so
+	// that commands in quick succession share a transaction. Who waits for the
+	// tables ends it. 0 means 10 ms.
+	Linger time.Duration
 	// RetryMin and RetryMax bound the wait between tries after an error that may
 	// pass; it doubles in between. 0 means 50 ms and 5 s.
 	RetryMin, RetryMax time.Duration
@@ -47,6 +51,7 @@ type Projector struct {
 	// building says that the store began empty, so that readers see nothing
 	// before FinishBuild. Only Run's goroutine touches it.
 	building bool
+	hurry    chan struct{} // holds a token when somebody waits for the tables
 
 	mu       sync.Mutex
 	status   Status
@@ -78,6 +83,9 @@ func New(cfg Config) (*Projector, error) {
 	if cfg.CacheSize <= 0 {
 		cfg.CacheSize = 50_000
 	}
+	if cfg.Linger <= 0 {
+		cfg.Linger = 10 * time.Millisecond
+	}
 	if cfg.RetryMin <= 0 {
 		cfg.RetryMin = 50 * time.Millisecond
 	}
@@ -92,7 +100,7 @@ func New(cfg Config) (*Projector, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a projector: %w", err)
 	}
-	return &Projector{cfg: cfg, log: log, metrics: m, changed: make(chan struct{})}, nil
+	return &Projector{cfg: cfg, log: log, metrics: m, changed: make(chan struct{}), hurry: make(chan struct{}, 1)}, nil
 }
 
 // Status returns how far the tables are.
@@ -129,6 +137,10 @@ func (p *Projector) wait(ctx context.Context, late string, done func() bool) err
 				Kind: domain.KindUnavailable, Code: CodeStopped, Cause: status.Err,
 				Message: "the tables no longer follow the log", Fix: "ask the operator to look at the node's log",
 			}
+		}
+		select {
+		case p.hurry <- struct{}{}:
+		default:
 		}
 		select {
 		case <-changed:

@@ -46,6 +46,37 @@ func TestProjectorFollows(t *testing.T) {
 	}
 }
 
+// A reader does not wait for the linger to end, and events that nobody waits for
+// share a transaction.
+func TestLingerEndsForReaders(t *testing.T) {
+	log := projectionstest.NewLog(claim("acme", "key_1", 1))
+	store := &countingStore{Store: mustStore(t, t.TempDir())}
+	p, stop := mustRun(t, store, log, projections.Config{Linger: time.Hour})
+	mustWait(t, p, 1)
+	for i := range 50 {
+		log.Append(rename("acme", "key_1", fmt.Sprintf("name %d", i)))
+	}
+	mustWait(t, p, 51)
+	log.Append(rename("acme", "key_1", "last"))
+	mustWait(t, p, 52)
+	if err := stop(); err != nil {
+		t.Errorf("run: %v", err)
+	}
+	if n := store.writes.Load(); n > 20 {
+		t.Errorf("%d transactions for 52 events", n)
+	}
+}
+
+type countingStore struct {
+	*sqlite.Store
+	writes atomic.Int64
+}
+
+func (s *countingStore) Write(ctx context.Context, b projections.Batch) error {
+	s.writes.Add(1)
+	return s.Store.Write(ctx, b)
+}
+
 func TestWaitForEnds(t *testing.T) {
 	p, stop := mustRun(t, mustStore(t, t.TempDir()), projectionstest.NewLog(), projections.Config{})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)

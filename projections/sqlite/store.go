@@ -80,13 +80,18 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 // beginBuild begins to build, in the place of a build that was begun before.
 func (s *Store) beginBuild(ctx context.Context) error {
 	if s.build != nil {
-		if err := s.build.abandon(); err != nil {
+		err := s.build.abandon()
+		s.build = nil
+		if err != nil {
 			return err
 		}
 	}
 	b, err := newBuilder(ctx, s.path+".build")
+	if err != nil {
+		return err
+	}
 	s.build = b
-	return err
+	return nil
 }
 
 // inspect reports whether the file is one of this schema version. It is not if
@@ -182,7 +187,7 @@ func (s *Store) Checkpoint(ctx context.Context) (projections.Checkpoint, error) 
 		}
 		return s.build.at, nil
 	}
-	w, err := s.writer()
+	w, err := s.writer(ctx)
 	if err != nil {
 		return projections.Checkpoint{}, err
 	}
@@ -201,7 +206,7 @@ func (s *Store) Write(ctx context.Context, b projections.Batch) error {
 	if err := s.settle(ctx); err != nil {
 		return s.explain(doing, err)
 	}
-	w, err := s.writer()
+	w, err := s.writer(ctx)
 	switch {
 	case err != nil:
 		return err
@@ -216,7 +221,7 @@ func (s *Store) Write(ctx context.Context, b projections.Batch) error {
 func (s *Store) Load(ctx context.Context, l projections.Lookup) (projections.Known, error) {
 	const doing = "load keys"
 	if s.build == nil {
-		w, err := s.writer()
+		w, err := s.writer(ctx)
 		if err != nil {
 			return projections.Known{}, err
 		}
@@ -230,7 +235,7 @@ func (s *Store) Load(ctx context.Context, l projections.Lookup) (projections.Kno
 	if err := s.settle(ctx); err != nil {
 		return projections.Known{}, s.explain(doing, err)
 	}
-	w, err := s.writer()
+	w, err := s.writer(ctx)
 	if err != nil {
 		return projections.Known{}, err
 	}
@@ -269,7 +274,14 @@ func (s *Store) FinishBuild(ctx context.Context) error {
 	return nil
 }
 
-func (s *Store) writer() (*writer, error) {
+// writer returns what writes at present. A build that could not be begun anew after
+// a failure (the disk was full) is begun here, when it is needed next.
+func (s *Store) writer(ctx context.Context) (*writer, error) {
+	if s.build == nil && s.live.Load() == nil && !s.closed.Load() {
+		if err := s.beginBuild(ctx); err != nil {
+			return nil, s.explain("begin the build again", err)
+		}
+	}
 	if s.build != nil && s.build.writer != nil {
 		return s.build.writer, nil
 	}
