@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/keyledger/keyledger/client"
@@ -71,7 +72,7 @@ func (c eventsReplay) Run(a *app) error {
 	out := a.eventPrinter(c.outputFlag)
 	for event, err := range cl.Events(a.ctx, query) {
 		if err != nil {
-			return errors.Join(err, out.done())
+			return errors.Join(err, outputError(out.flush()))
 		}
 		if err := out.print(event); err != nil {
 			return err
@@ -81,7 +82,7 @@ func (c eventsReplay) Run(a *app) error {
 }
 
 type eventsFollow struct {
-	FromNow bool `help:"Only what happens from now on."`
+	FromNow bool `help:"Only what happens from now on; the management key needs keyledger.verify too."`
 	eventFilter
 	connection
 }
@@ -108,7 +109,9 @@ func (c eventsFollow) Run(a *app) error {
 		return err
 	}
 	if c.FromNow {
-		query.FromTime = a.now()
+		if query.FromSeq, err = behindHead(a, cl); err != nil {
+			return err
+		}
 	}
 	out := a.eventPrinter(c.outputFlag)
 	for event, err := range cl.Follow(a.ctx, query) {
@@ -123,4 +126,16 @@ func (c eventsFollow) Run(a *app) error {
 		}
 	}
 	return nil
+}
+
+// behindHead returns the first seq that the server does not know yet. A clock
+// could not say where that is: neither this machine's, nor that of the node that
+// will decide the next event. The answer to a check says how far the log is known,
+// and one without a key tells nothing else.
+func behindHead(a *app, cl *client.Client) (uint64, error) {
+	head, err := cl.Verify(a.ctx, client.VerifyRequest{})
+	if e, ok := errors.AsType[*client.Error](err); ok && e.Status == http.StatusForbidden {
+		return 0, failf("use one that holds keyledger.verify too, or say --from-time or --from-seq", "the management key may not ask how far the log is: %w", err)
+	}
+	return head.AsOfSeq + 1, err
 }

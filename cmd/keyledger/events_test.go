@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -71,6 +73,53 @@ func TestFollowGoesOnUntilInterrupted(t *testing.T) {
 	}
 	if got := strings.Count(follow.stdout.String(), "\n"); got != 2 {
 		t.Errorf("%d lines", got)
+	}
+}
+
+// TestFollowFromNowGoesByTheLog begins behind the events that there are, however
+// young they are, and misses none of those that come.
+func TestFollowFromNowGoesByTheLog(t *testing.T) {
+	w := newTestWorld(t)
+	w.mustStart(t)
+	_, before := w.mustCreate(t, "--name", "before", "--environment", "live", "--full-access")
+	follow := begin(t, w.env, nil, "events", "follow", "--from-now", "--output", "json")
+	eventually(t, "a new event was printed", func() bool {
+		w.mustCreate(t, "--name", "after", "--environment", "live", "--full-access")
+		return follow.stdout.String() != ""
+	})
+	follow.stop()
+	follow.wait(t)
+	if out := follow.stdout.String(); strings.Contains(out, before) || !strings.Contains(out, `"after"`) {
+		t.Errorf("it printed\n%s", out)
+	}
+
+	token, _ := w.mustCreate(t, "--management", "--name", "auditor", "--account", "_root", "--scopes", "keyledger.audit:read")
+	w.env["KEYLEDGER_TOKEN"] = token
+	if r := w.cli(t, "", "events", "follow", "--from-now"); r.code != exitFailed || !strings.Contains(r.stderr, "keyledger.verify") {
+		t.Errorf("with a key that may not verify: %+v", r)
+	}
+}
+
+// TestReplayRefusedSaysOneThing asks for what is not there, and as nobody: "No
+// events." would be another answer than the error.
+func TestReplayRefusedSaysOneThing(t *testing.T) {
+	w := newTestWorld(t)
+	w.mustStart(t)
+	nobody := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(nobody, []byte("nobody's\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, args := range map[string][]string{
+		"(404 ": {"--key", "key_nobody"},
+		"(401 ": {"--token-file", nobody},
+	} {
+		r := w.cli(t, "", append([]string{"events", "replay"}, args...)...)
+		if r.code != exitFailed || !strings.Contains(r.stderr, name) || strings.Contains(r.stderr, "No events") || r.stdout != "" {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	if r := w.cli(t, "", "events", "replay", "--from-seq", "1000"); r.code != exitOK || !strings.Contains(r.stderr, "No events.") {
+		t.Errorf("an empty history: %+v", r)
 	}
 }
 
