@@ -67,12 +67,16 @@ func (e *DriftError) Error() string {
 
 // The server's error codes that nats.go does not name.
 const (
+	codeAccountResources      jetstream.ErrorCode = 10002
 	codeNoSuitablePeers       jetstream.ErrorCode = 10005
+	codeConsumerNameInUse     jetstream.ErrorCode = 10013
 	codeInsufficientResources jetstream.ErrorCode = 10023
+	codeMaximumConsumers      jetstream.ErrorCode = 10026
 	codeStorageExceeded       jetstream.ErrorCode = 10047
 	codeStreamNotFound        jetstream.ErrorCode = 10059
 	codeReplicasNotSupported  jetstream.ErrorCode = 10074
 	codeStoreFailed           jetstream.ErrorCode = 10077
+	codeConsumerExists        jetstream.ErrorCode = 10148
 	codeDuplicateInProcess    jetstream.ErrorCode = 10158
 	codeNotReady              jetstream.ErrorCode = 10163
 	codeTooManyRequests       jetstream.ErrorCode = 10167

@@ -113,8 +113,9 @@ func (l *Log) iterate(ctx context.Context, f Filter, subject string, to uint64, 
 	r := &reader{log: l, subject: subject, next: max(f.FromSeq, 1)}
 	// A start beyond the end is moved to the end by the server.
 	r.contiguous = subject == "" && f.FromTime.IsZero() && f.FromSeq <= l.head.Load()+1
-	if !f.FromTime.IsZero() && f.FromSeq == 0 {
-		r.from = f.FromTime.Add(-timeSlack)
+	// No event is older than 1970, and a time before the year 0 has no form in JSON.
+	if start := f.FromTime.Add(-timeSlack); f.FromSeq == 0 && start.After(time.Unix(0, 0)) {
+		r.from = start
 	}
 	r.handle = func(_ context.Context, b Batch) error {
 		for _, e := range b.Events {

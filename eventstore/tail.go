@@ -2,9 +2,11 @@ package eventstore
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -96,6 +98,9 @@ func (r *reader) session(ctx context.Context) error {
 		}
 	}
 	consumer, err := r.consumer(ctx)
+	if neverPasses(err) {
+		return final(err)
+	}
 	if err != nil {
 		return err
 	}
@@ -162,6 +167,23 @@ func (r *reader) consumer(ctx context.Context) (jetstream.Consumer, error) {
 		cfg.DeliverPolicy, cfg.OptStartSeq, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, 0, &r.from
 	}
 	return r.log.js.CreateConsumer(ctx, StreamName, cfg)
+}
+
+// neverPasses reports whether a consumer could not be made because of what was
+// asked for: another try would fail alike.
+func neverPasses(err error) bool {
+	if _, ok := errors.AsType[*json.MarshalerError](err); ok {
+		return true
+	}
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	if !ok || api.Code != http.StatusBadRequest {
+		return false
+	}
+	switch api.ErrorCode {
+	case codeNoSuitablePeers, codeAccountResources, codeMaximumConsumers, codeConsumerNameInUse, codeConsumerExists:
+		return false
+	}
+	return true
 }
 
 // dropConsumer tidies up; what cannot be reached now goes by itself after consumerLife.
