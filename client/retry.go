@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,7 +17,8 @@ const (
 	defaultMaxWait  = 10 * time.Second
 )
 
-// Retry says how calls are repeated after a network error, 429, 502, 503 or 504.
+// Retry says how calls are repeated after a network error, 429, 502, 503 or 504;
+// not after a certificate that is not trusted.
 // Repeating is safe for every call of this package: reads change nothing, and
 // commands carry the same Idempotency-Key over all attempts of a call.
 type Retry struct {
@@ -79,6 +81,13 @@ func retryable(err error) bool {
 		return false
 	}
 	_, ok := errors.AsType[*transportError](err)
+	return ok && !untrusted(err)
+}
+
+// untrusted reports whether the server's certificate was refused. It will be the
+// same one next time.
+func untrusted(err error) bool {
+	_, ok := errors.AsType[*tls.CertificateVerificationError](err)
 	return ok
 }
 

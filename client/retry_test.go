@@ -1,7 +1,10 @@
 package client
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"iter"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -82,4 +85,32 @@ func TestRetryAfterIsHonouredWithinBounds(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A certificate that was refused is the same one at the next attempt.
+func TestUntrustedCertificateIsNotTriedAgain(t *testing.T) {
+	for name, ask := range map[string]func(*Client) error{
+		"a call":                func(c *Client) error { _, err := c.Scopes(t.Context()); return err },
+		"a stream":              func(c *Client) error { return lastError(c.Events(t.Context(), EventQuery{})) },
+		"a stream that goes on": func(c *Client) error { return lastError(c.Follow(t.Context(), EventQuery{})) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			attempts := 0
+			c := mustFake(t, Retry{}, func(*http.Request) (*http.Response, error) {
+				attempts++
+				return nil, &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}
+			})
+			err := ask(c)
+			if _, ok := errors.AsType[*tls.CertificateVerificationError](err); !ok || attempts != 1 {
+				t.Errorf("%v after %d attempts", err, attempts)
+			}
+		})
+	}
+}
+
+func lastError(events iter.Seq2[EventRecord, error]) (last error) {
+	for _, err := range events {
+		last = err
+	}
+	return last
 }

@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -102,11 +106,29 @@ func explain(err error) *failure {
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		return &failure{what: e.Error(), do: e.Fix, err: err}
 	}
+	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return explainCertificate(e, err)
+	}
 	if _, ok := errors.AsType[net.Error](err); ok {
 		return &failure{what: "the server cannot be reached: " + err.Error(), err: err,
 			do: "start it (keyledger serve), or name another (--server); keyledger doctor says more"}
 	}
 	return &failure{what: err.Error(), err: err}
+}
+
+// explainCertificate says what is wrong with the certificate of a server.
+func explainCertificate(e *tls.CertificateVerificationError, err error) *failure {
+	f := &failure{what: "the server's certificate is not trusted: " + e.Err.Error(), err: err}
+	if name, ok := errors.AsType[x509.HostnameError](e.Err); ok {
+		names := slices.Clone(name.Certificate.DNSNames)
+		for _, ip := range name.Certificate.IPAddresses {
+			names = append(names, ip.String())
+		}
+		f.do = "name the server as its certificate does (" + strings.Join(names, ", ") + "): --server https://NAME:PORT, with the management key in --token-file"
+		return f
+	}
+	f.do = "let this machine trust whoever signed it (on Linux, SSL_CERT_FILE names a file of roots), or see whether it has run out"
+	return f
 }
 
 func (a *app) printf(format string, args ...any) { _, _ = fmt.Fprintf(a.stdout, format, args...) }

@@ -118,6 +118,15 @@ func TestServeOverTLS(t *testing.T) {
 	if resp.StatusCode != http.StatusOK || resp.ProtoMajor != 2 || req.URL.Scheme != "https" {
 		t.Errorf("%s over %s at %s", resp.Status, resp.Proto, req.URL)
 	}
+	// The roots of this machine do not hold the certificate.
+	if r := w.cli(t, "", "keys", "list"); r.code != exitFailed || strings.Count(r.stderr, "\n") != 2 ||
+		!strings.Contains(r.stderr, "certificate is not trusted") || !strings.Contains(r.stderr, "to do: ") {
+		t.Errorf("a certificate that is not trusted: %+v", r)
+	}
+	wrongName := &tls.CertificateVerificationError{Err: x509.HostnameError{Certificate: &x509.Certificate{DNSNames: []string{"keys.example.com"}}, Host: "127.0.0.1"}}
+	if f := explain(wrongName); !strings.Contains(f.do, "keys.example.com") || !strings.Contains(f.do, "--server") {
+		t.Errorf("a certificate of another name: %s", f.do)
+	}
 }
 
 // mustCertificate writes cert.pem and key.pem for 127.0.0.1.
