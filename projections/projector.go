@@ -33,7 +33,7 @@ type Config struct {
 	CacheSize int
 	// Linger is how long after one write to the live tables the next may begin, so
 	// that commands in quick succession share a transaction. Who waits for the
-	// tables ends it. 0 means 10 ms.
+	// tables ends it. 0 means 100 ms.
 	Linger time.Duration
 	// RetryMin and RetryMax bound the wait between tries after an error that may
 	// pass; it doubles in between. 0 means 50 ms and 5 s.
@@ -84,7 +84,7 @@ func New(cfg Config) (*Projector, error) {
 		cfg.CacheSize = 50_000
 	}
 	if cfg.Linger <= 0 {
-		cfg.Linger = 10 * time.Millisecond
+		cfg.Linger = 100 * time.Millisecond
 	}
 	if cfg.RetryMin <= 0 {
 		cfg.RetryMin = 50 * time.Millisecond
