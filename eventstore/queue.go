@@ -8,30 +8,33 @@ import (
 // queue hands events from the goroutine that receives and decodes them to the one
 // that handles them, all that are there at a time. put blocks while it is full.
 type queue struct {
-	max   int
-	ready chan struct{} // holds a token while there is something to take
+	max      int
+	maxBytes int           // of events as they are stored; one more event may pass it
+	ready    chan struct{} // holds a token while there is something to take
 
 	mu      sync.Mutex
 	space   sync.Cond
 	items   []Event
+	bytes   int // of items
 	spare   []Event
 	pending uint64 // what waits on the server behind the last item
 	err     error
 }
 
-func newQueue(size int) *queue {
-	q := &queue{max: size, ready: make(chan struct{}, 1)}
+func newQueue(size, maxBytes int) *queue {
+	q := &queue{max: size, maxBytes: maxBytes, ready: make(chan struct{}, 1)}
 	q.space.L = &q.mu
 	return q
 }
 
 func (q *queue) put(e Event, pending uint64) {
 	q.mu.Lock()
-	for len(q.items) >= q.max && q.err == nil {
+	for (len(q.items) >= q.max || q.bytes >= q.maxBytes) && q.err == nil {
 		q.space.Wait()
 	}
 	if q.err == nil {
 		q.items = append(q.items, e)
+		q.bytes += len(e.Raw)
 		q.pending = pending
 	}
 	q.mu.Unlock()
@@ -60,10 +63,11 @@ func (q *queue) signal() {
 // behind them, and the error that ends the queue, if they are the last. The
 // events are valid until the next call.
 func (q *queue) take(ctx context.Context) ([]Event, uint64, error) {
+	clear(q.spare) // the events of the last call, which may be large; put leaves it alone
 	for {
 		q.mu.Lock()
 		items, pending, err := q.items, q.pending, q.err
-		q.items, q.spare = q.spare[:0], items
+		q.items, q.spare, q.bytes = q.spare[:0], items, 0
 		q.mu.Unlock()
 		if len(items) > 0 || err != nil {
 			q.space.Broadcast()

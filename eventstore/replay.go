@@ -110,7 +110,7 @@ var errEnough = errors.New("enough")
 
 // iterate yields what the filter selects up to seq to; to 0 means for ever.
 func (l *Log) iterate(ctx context.Context, f Filter, subject string, to uint64, yield func(Event, error) bool) error {
-	r := &reader{log: l, subject: subject, next: max(f.FromSeq, 1)}
+	r := &reader{log: l, subject: subject, next: max(f.FromSeq, 1), pull: pullFew}
 	// A start beyond the end is moved to the end by the server.
 	r.contiguous = subject == "" && f.FromTime.IsZero() && f.FromSeq <= l.head.Load()+1
 	// No event is older than 1970, and a time before the year 0 has no form in JSON.

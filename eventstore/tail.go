@@ -16,8 +16,14 @@ const (
 	// maxBatch bounds the events of one call of a tail's handler, and with it how
 	// much is read ahead.
 	maxBatch = 1000
-	// pullAhead is how many messages the server may have on the way.
+	// queueBytes is how much is read ahead of large events, and again of those that
+	// the handler has in hand: memory that a reader which stands still keeps.
+	queueBytes = 4 << 20
+	// pullAhead is how many messages the server may have on the way to a tail, of
+	// which a node has few, and which is to be fast; pullFew, to any other reader,
+	// whose caller may be slow. One message has 40 KiB at most.
 	pullAhead = 1000
+	pullFew   = 100
 	// heartbeat is how often the server says that it is there while nothing
 	// comes; after two that are missing the consumer is made anew.
 	heartbeat  = time.Second
@@ -34,7 +40,7 @@ const (
 // at an event it cannot read (*[UnknownTypeError] or a decoding error; the events
 // before it were handed over), or with [ErrHistoryReplaced].
 func (l *Log) Tail(ctx context.Context, from uint64, handle func(context.Context, Batch) error) error {
-	r := &reader{log: l, next: max(from, 1), contiguous: true, handle: handle}
+	r := &reader{log: l, next: max(from, 1), contiguous: true, pull: pullAhead, handle: handle}
 	r.reached = r.next - 1
 	if err := r.run(ctx); err != nil {
 		return fmt.Errorf("tail the log at %d: %w", r.next, err)
@@ -53,6 +59,7 @@ type reader struct {
 	reached    uint64    // the log is known to reach to this seq
 	contiguous bool      // every seq must come: there is no filter
 	caughtUp   bool      // the last batch said so
+	pull       int       // how many messages may be on the way
 	handle     func(context.Context, Batch) error
 }
 
@@ -105,10 +112,10 @@ func (r *reader) session(ctx context.Context) error {
 		return err
 	}
 	defer r.log.dropConsumer(ctx, consumer)
-	q := newQueue(maxBatch)
+	q := newQueue(maxBatch, queueBytes)
 	feed := &feed{queue: q, reader: r, nextSeq: r.next}
 	consuming, err := consumer.Consume(feed.message,
-		jetstream.PullMaxMessages(pullAhead), jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(heartbeat),
+		jetstream.PullMaxMessages(r.pull), jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(heartbeat),
 		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) { q.fail(err) }))
 	if err != nil {
 		return err
