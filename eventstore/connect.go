@@ -30,9 +30,10 @@ type ConnectConfig struct {
 	Logger *slog.Logger
 }
 
-// Connect connects to an external NATS server. The first connection must succeed
-// before ctx ends; later ones are made again for ever. While there is none, calls
-// fail or wait: nothing is buffered, since what was sent late could surprise.
+// Connect connects to an external NATS server. The first connection must succeed at
+// the first try, at one of the addresses: a refusal is told, not waited out; ctx
+// bounds the try. Later connections are made again for ever. While there is none,
+// calls fail or wait: nothing is buffered, since what was sent late could surprise.
 func Connect(ctx context.Context, cfg ConnectConfig) (*nats.Conn, error) {
 	opts, err := connectOptions(cfg)
 	if err != nil {
