@@ -92,6 +92,9 @@ func fileToken(path string) client.TokenSource {
 
 // localServer finds the server that runs on a data dir.
 func localServer(dataDir string) (serverFile, error) {
+	if err := checkOwner(dataDir); err != nil {
+		return serverFile{}, err
+	}
 	found, err := findServer(dataDir)
 	if err == nil {
 		return found, nil

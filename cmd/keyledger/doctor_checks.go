@@ -39,6 +39,11 @@ func (x *examination) dataDir() {
 		x.writable(dir, mode)
 	}
 	x.disk(dir)
+	if err := checkOwner(dir); err != nil {
+		f := explain(err)
+		x.fail("data dir", f.do, "%s", f.what)
+		return // what it says of a server cannot be trusted
+	}
 	x.running, err = locked(dir)
 	switch {
 	case x.running:

@@ -109,6 +109,9 @@ func prepareDataDir(dir string) error {
 	if !info.IsDir() {
 		return usagef("choose another --data-dir", "%s is not a directory", dir)
 	}
+	if owner := ownerOf(info); owner != os.Geteuid() {
+		return ownerFault(dir, info.Mode(), owner, os.Geteuid())
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return failf("give it to this user, or choose another --data-dir", "the data dir cannot be read: %w", err)

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore"
@@ -68,6 +69,7 @@ func (c serveCommand) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	syscall.Umask(0o077) // whatever the libraries below write is this user's alone
 	n, err := startNode(a.ctx, settings, a.logger(c.LogLevel, c.LogFormat), a.now)
 	if err != nil {
 		return explainNode(err)
