@@ -21,6 +21,7 @@ func TestAuditorIsSentAway(t *testing.T) {
 		end  func(t *testing.T, id string)
 	}{
 		"revoked": {end: func(t *testing.T, id string) {
+			t.Helper()
 			w.must(t, "keys", "revoke", id, "--management", "--yes", "--reason", "gone")
 		}},
 		"expired": {

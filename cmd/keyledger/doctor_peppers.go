@@ -69,7 +69,7 @@ func (x *examination) loggedPeppers(ctx context.Context, log *eventstore.Log) {
 		if !ok {
 			continue
 		}
-		id := string(event.Aggregate.ID)
+		id := event.Aggregate.ID
 		o, known := orphans[id]
 		if _, pepper := pepperOf(event.Raw); !known && x.missing(pepper) {
 			o, known = orphan{pepper: pepper, seq: event.Seq}, true
