@@ -140,9 +140,6 @@ func (h *Handler) try(ctx context.Context, p plan, from source) (outcome Outcome
 		RequestID: p.request.RequestID, TraceParent: p.request.TraceParent,
 	}, changes...)
 	if err != nil {
-		if ctx.Err() != nil { // cut off while waiting for the acknowledgement
-			err = errors.Join(eventstore.ErrUnknownOutcome, err)
-		}
 		return Outcome{}, false, fmt.Errorf("append events of %s: %w", p.aggregate.ID, err)
 	}
 	outcome, err = p.answer(ctx, history.Events, appended)
@@ -179,7 +176,7 @@ func (h *Handler) read(ctx context.Context, a eventstore.Aggregate, from source)
 // retriable reports whether the same command may go better in a moment.
 func retriable(err error) bool {
 	return errors.Is(err, eventstore.ErrConflict) || errors.Is(err, eventstore.ErrUnknownOutcome) ||
-		errors.Is(err, context.DeadlineExceeded) || domain.KindOf(err) == domain.KindUnavailable
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || domain.KindOf(err) == domain.KindUnavailable
 }
 
 // pause waits before another try, longer each time and at random, so that rivals

@@ -440,3 +440,14 @@ type alwaysConflicting struct{ *faultyLog }
 func (alwaysConflicting) Append(context.Context, eventstore.Meta, ...eventstore.Change) ([]eventstore.Event, error) {
 	return nil, eventstore.ErrConflict
 }
+
+func TestACallerThatHangsUpIsToldWhatIsCertain(t *testing.T) {
+	f := newFixture(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := f.CreateKey(ctx, as("c1"), invoices())
+	mustRefuse(t, err, "canceled")
+	if head := f.mustHead(t); head != 0 {
+		t.Errorf("head %d, want 0", head)
+	}
+}
