@@ -186,6 +186,9 @@ func (h *Handler) newCredential(n NewKey, id domain.KeyID) (credential, error) {
 	if n.TokenSHA256 == "" {
 		return h.makeToken(n.Type, n.Environment, id)
 	}
+	if n.Type == domain.KeyTypeManagement { // whose strength must not be the caller's affair
+		return credential{}, domain.Invalid(domain.CodeValidation, "/token_sha256", "not accepted for management keys", "leave it out: the token is made here")
+	}
 	var sum [sha256.Size]byte
 	if len(n.TokenSHA256) != hex.EncodedLen(len(sum)) {
 		return credential{}, badTokenHash()

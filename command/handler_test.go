@@ -409,6 +409,7 @@ func TestBadContentIsRefusedAndNothingAppended(t *testing.T) {
 		"bad account":          {func(n *NewKey) { n.Account = "a.b" }, "invalid_account"},
 		"reserved account":     {func(n *NewKey) { n.Account = "_x" }, "invalid_account"},
 		"bad range":            {func(n *NewKey) { n.AllowedIPs = []string{"300.1.1.1"} }, domain.CodeValidation},
+		"a management token":   {func(n *NewKey) { n.Type, n.TokenSHA256 = domain.KeyTypeManagement, strings.Repeat("0", 64) }, domain.CodeValidation},
 		"grants on an api key": {func(n *NewKey) { n.Grants = &NewGrants{} }, domain.CodeValidation},
 	} {
 		n := invoices()

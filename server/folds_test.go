@@ -60,11 +60,11 @@ func newFolds(t *testing.T, events []eventstore.Event) *folds {
 		return mac
 	}
 	for i, e := range events {
-		switch data := e.Data.(type) {
-		case domain.KeyCreated:
+		if data, ok := e.Data.(domain.KeyCreated); ok {
 			data.Mac = macOf(data.Mac)
 			events[i].Data = data
-		case domain.KeyImported:
+		}
+		if data, ok := e.Data.(domain.KeyImported); ok {
 			data.Mac = macOf(data.Mac)
 			events[i].Data = data
 		}
@@ -87,14 +87,13 @@ func newFolds(t *testing.T, events []eventstore.Event) *folds {
 }
 
 func specOf(e eventstore.Event) *domain.KeySpec {
-	switch data := e.Data.(type) {
-	case domain.KeyCreated:
+	if data, ok := e.Data.(domain.KeyCreated); ok {
 		return &data.KeySpec
-	case domain.KeyImported:
-		return &data.KeySpec
-	default:
-		return nil
 	}
+	if data, ok := e.Data.(domain.KeyImported); ok {
+		return &data.KeySpec
+	}
+	return nil
 }
 
 // Tail hands the events over one by one, compares, and ends.
@@ -159,7 +158,8 @@ func (f *folds) compareKeys(ctx context.Context) {
 			f.t.Errorf("%s: %t %s %s in the verifier, %s %s in the table", id, known, account, keyType, row.Account, row.Type)
 			continue
 		}
-		catalogue, result := domain.DefaultCatalogue(), verify.Result{}
+		var result verify.Result
+		catalogue := domain.DefaultCatalogue()
 		if row.Type == domain.KeyTypeManagement {
 			catalogue = domain.ManagementCatalogue()
 			_, result = f.verifier.Authenticate(token)

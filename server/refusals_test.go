@@ -18,7 +18,11 @@ import (
 type waits struct{ highest atomic.Uint64 }
 
 func (w *waits) note(seq uint64) {
-	for before := w.highest.Load(); seq > before && !w.highest.CompareAndSwap(before, seq); before = w.highest.Load() {
+	for {
+		before := w.highest.Load()
+		if seq <= before || w.highest.CompareAndSwap(before, seq) {
+			return
+		}
 	}
 }
 
