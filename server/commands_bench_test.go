@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -125,7 +126,9 @@ func rawPublisher(b *testing.B) func(client, n int) error {
 // httpCreator creates keys over HTTP.
 func httpCreator(b *testing.B, clients int) func(client, n int) error {
 	b.Helper()
-	stack := servertest.MustStart(b, servertest.Config{Sync: embedded.SyncAlways})
+	stack := servertest.MustStart(b, servertest.Config{
+		Sync: embedded.SyncAlways, Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)), //nolint:sloglint // lines are made, as in earnest
+	})
 	transport := &http.Transport{MaxIdleConnsPerHost: clients}
 	b.Cleanup(transport.CloseIdleConnections)
 	caller := &http.Client{Transport: transport}
