@@ -27,7 +27,7 @@ type MissingPepperError struct {
 // Error implements error.
 func (e *MissingPepperError) Error() string {
 	return fmt.Sprintf("the keyring lacks the pepper %q, which key %s (event %d) and perhaps others still need; "+
-		"put back the keyring file that has it, or revoke those keys first", e.PepperID, e.KeyID, e.Seq)
+		"put back the keyring file that has it", e.PepperID, e.KeyID, e.Seq)
 }
 
 // errFeedEnded says that the log stopped without a reason, which no log should.
