@@ -13,7 +13,17 @@ const (
 	CodeBuilding         = "read_store_building"
 	CodeBehind           = "read_store_behind"
 	CodeStopped          = "read_store_stopped"
+	CodeUnavailable      = "read_store_unavailable"   // the database is away, or refuses connections
+	CodeTimeout          = "read_store_timeout"       // a read took longer than it may
+	CodeBuildRunning     = "read_store_build_running" // one build at a time
+	CodeFollower         = "read_store_follower"      // another process writes to the tables
 )
+
+// ErrNoTables says that there are no live tables of this schema version yet.
+var ErrNoTables = errors.New("there are no tables yet")
+
+// ErrBehind says that a build has not taken in all that the live tables have.
+var ErrBehind = errors.New("the build is behind the live tables")
 
 // ErrCheckpointMoved says that a batch does not continue what the store holds:
 // something else has written to it.
@@ -61,4 +71,16 @@ func (e *EventError) Error() string {
 func ErrBuilding() error {
 	return domain.NewError(domain.KindUnavailable, CodeBuilding,
 		"the tables are being built from the log", "ask again shortly; the node is ready when they are built")
+}
+
+// ErrFollower returns the answer of [Store].Lead while another process leads.
+func ErrFollower() error {
+	return domain.NewError(domain.KindUnavailable, CodeFollower,
+		"another node writes to the tables", "this one takes over when that one ends")
+}
+
+// ErrBuildRunning returns the answer of [Store].Build while another build runs.
+func ErrBuildRunning() error {
+	return domain.NewError(domain.KindConflict, CodeBuildRunning,
+		"a build of the tables is running already", "wait for its end: keyledger projections status shows how far it is")
 }

@@ -97,8 +97,13 @@ func (b *batchFold) apply(e *eventstore.Event) {
 		}
 		b.replace(held, after)
 	}
-	b.batch.Audit = append(b.batch.Audit, auditEntry(e, before, after, reason))
-	b.batch.To = Checkpoint{Seq: e.Seq, EventID: e.ID}
+	entry := auditEntry(e, before, after, reason)
+	entry.Clock = entry.Time
+	if entry.Clock.Before(b.batch.To.Clock) {
+		entry.Clock = b.batch.To.Clock
+	}
+	b.batch.Audit = append(b.batch.Audit, entry)
+	b.batch.To = Checkpoint{Seq: e.Seq, EventID: e.ID, Clock: entry.Clock}
 }
 
 // judge returns why the event is void, or "". It records what the event claims.
@@ -151,7 +156,7 @@ func (b *batchFold) replace(held *entry, after KeyRecord) {
 	if at, ok := b.versions[after.ID]; ok {
 		b.batch.Versions[at].ToSeq = after.Seq
 	} else if before.Seq > 0 {
-		b.batch.Ended = append(b.batch.Ended, EndedVersion{Key: after.ID, FromSeq: before.Seq, ToSeq: after.Seq})
+		b.batch.Ended = append(b.batch.Ended, EndedVersion{Key: after.ID, CreatedSeq: before.CreatedSeq, FromSeq: before.Seq, ToSeq: after.Seq})
 	}
 	b.versions[after.ID] = len(b.batch.Versions)
 	b.batch.Versions = append(b.batch.Versions, KeyVersion{KeyRecord: after})

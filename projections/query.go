@@ -2,7 +2,6 @@ package projections
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -10,13 +9,68 @@ import (
 	"github.com/keyledger/keyledger/domain"
 )
 
-// Page sizes of all lists.
+// Bounds of every list. A page may hold fewer rows than asked for, even none, and
+// still not be the last: a search that finds little stops after the rows below, and
+// the token of its page says where it goes on.
 const (
 	DefaultPageSize = 50
 	MaxPageSize     = 1000
+
+	// MaxKeysScanned is how many keys one page looks at, in the order of the list.
+	MaxKeysScanned = 20_000
+	// MaxKeysCounted is how many keys a count looks at.
+	MaxKeysCounted = 200_000
+	// MaxEntriesScanned is how many audit entries one page looks at.
+	MaxEntriesScanned = 20_000
 )
 
-// KeyQuery asks for keys as they are now. Zero members do not restrict, except Now.
+// KeySort is the order of a list of keys; "-" before the member turns it round.
+// Keys that are equal in it are in the order of their creation, turned round too.
+type KeySort string
+
+// The orders. Keys that never expire come after all that do, keys that were never
+// used before all that were; names are compared in lower case, byte by byte.
+const (
+	SortNewest      KeySort = "-created_at" // the default
+	SortOldest      KeySort = "created_at"
+	SortName        KeySort = "name"
+	SortNameDown    KeySort = "-name"
+	SortExpires     KeySort = "expires_at"
+	SortExpiresDown KeySort = "-expires_at"
+	SortUsed        KeySort = "last_used_at"
+	SortUsedDown    KeySort = "-last_used_at"
+)
+
+// KeySorts returns all orders.
+func KeySorts() []KeySort {
+	return []KeySort{SortNewest, SortOldest, SortName, SortNameDown, SortExpires, SortExpiresDown, SortUsed, SortUsedDown}
+}
+
+// column returns what the order goes by.
+func (s KeySort) column() SortColumn { return SortColumn(strings.TrimPrefix(string(s), "-")) }
+
+// SortColumn is what an order goes by.
+type SortColumn string
+
+// The columns.
+const (
+	ByCreation SortColumn = "created_at" // by CreatedSeq, which never changes
+	ByName     SortColumn = "name"
+	ByExpiry   SortColumn = "expires_at"
+	ByUse      SortColumn = "last_used_at"
+)
+
+// TimeRange is a span of time, [From, Before). A zero end does not restrict.
+type TimeRange struct{ From, Before time.Time }
+
+// IsZero reports whether the range does not restrict.
+func (r TimeRange) IsZero() bool { return r.From.IsZero() && r.Before.IsZero() }
+
+func (r TimeRange) micros() TimeRange { return TimeRange{From: Micros(r.From), Before: Micros(r.Before)} }
+
+func (r TimeRange) filter() string { return fmt.Sprintf("%d-%d", micros(r.From), micros(r.Before)) }
+
+// KeyQuery asks for keys. Zero members do not restrict, except Now.
 type KeyQuery struct {
 	Account     domain.AccountID
 	Type        domain.KeyType
@@ -26,37 +80,76 @@ type KeyQuery struct {
 	Scope domain.Scope
 	// Text matches keys with the text in the name, description, or a key or value
 	// of the metadata, whatever the case.
-	Text string
-	// ExpiringBefore matches keys with an expiry before it, whatever their status.
-	ExpiringBefore time.Time
-	// Now is the instant at which Status is computed; required. Later pages go on
-	// with the Now of the first.
+	Text      string
+	CreatedBy domain.ActorID
+	// Created, Expires and LastUsed match keys that have such a time within the
+	// range, whatever their status.
+	Created, Expires, LastUsed TimeRange
+	// UnusedSince matches keys created before it that were not used at it or later.
+	UnusedSince time.Time
+
+	// At asks for the keys as they were at a moment of the past; nil: as they are.
+	// Statuses are then those of its Time. Nothing is known of past use, so that
+	// LastUsed and UnusedSince cannot be asked for, and the order is one by creation.
+	At *Moment
+	// Now is the instant at which statuses are computed; required unless At is set.
+	// Later pages go on with the Now of the first.
 	Now time.Time
+
+	Sort KeySort // "": SortNewest
 	// PageSize is 1 to [MaxPageSize]; 0 means [DefaultPageSize].
 	PageSize int
-	// After is the Next of the page before, "" for the first.
-	After string
+	// Page is the Next or Prev of another page, "" for the first.
+	Page string
 }
 
-// KeyPage is one page of keys, newest first by creation. Keys that are created
-// while pages are read appear on none of the later ones, and no key repeats.
+// KeyPage is one page of keys. In orders by creation no key is on two pages, and
+// keys that are created while pages are read appear on none of the later ones.
 type KeyPage struct {
 	Keys []KeyRecord
-	Next string    // "" on the last page
+	Next string    // the token of the page after it; "" on the last
+	Prev string    // the token of the page before it; "" on the first
 	Now  time.Time // the instant of the query: the first page's
 }
 
-// KeyPlan is a checked [KeyQuery], as stores work with it.
+// Count is how many keys match.
+type Count struct {
+	Keys int
+	// AtLeast says that there may be more: the count ended at [MaxKeysCounted].
+	AtLeast bool
+}
+
+// KeyPlan is a checked [KeyQuery], as stores work with it: of the keys in the order
+// of Column, the first Scan beyond From are looked at, and the first PageSize+1 of
+// those that match are found.
 type KeyPlan struct {
-	KeyQuery          // PageSize set; Now and ExpiringBefore in whole microseconds
-	BeforeSeq  uint64 // only keys created before it; 0: no limit
-	SearchText string // see [SearchText]; "" does not restrict
+	KeyQuery              // PageSize, Sort and Now set; times in whole microseconds
+	SearchText string     // see [SearchText]; "" does not restrict
+	Column     SortColumn // what the order goes by; CreatedSeq decides between equals
+	Descending bool       // of both; a page that is read backwards is turned round here
+	From       *Position  // only keys beyond it; nil: from the beginning
+	Scan       int        // how many keys to look at, at most
+
+	back bool // Page turns the keys round
+}
+
+// Position is a place in an order of keys: what the key there is sorted by.
+type Position struct {
+	Seq  uint64 // CreatedSeq
+	Name string // by name: [FoldName]
+	Time int64  // by expiry or use: [KeyRecord.SortMicros]
 }
 
 // Plan checks the query and reads its page token.
 func (q KeyQuery) Plan() (KeyPlan, error) {
+	if q.At != nil {
+		q.Now = q.At.Time
+	}
 	if q.Now.IsZero() {
 		return KeyPlan{}, fmt.Errorf("query keys: Now is not set")
+	}
+	if q.Sort == "" {
+		q.Sort = SortNewest
 	}
 	if err := q.check(); err != nil {
 		return KeyPlan{}, err
@@ -65,27 +158,70 @@ func (q KeyQuery) Plan() (KeyPlan, error) {
 	if err != nil {
 		return KeyPlan{}, err
 	}
-	q.PageSize, q.Now, q.ExpiringBefore = size, Micros(q.Now), Micros(q.ExpiringBefore)
-	p := KeyPlan{KeyQuery: q, SearchText: strings.ToLower(q.Text)}
-	if q.After != "" {
-		pos, err := parseToken(q.After, q.filter())
+	q.PageSize, q.Now, q.UnusedSince = size, Micros(q.Now), Micros(q.UnusedSince)
+	q.Created, q.Expires, q.LastUsed = q.Created.micros(), q.Expires.micros(), q.LastUsed.micros()
+	p := KeyPlan{
+		KeyQuery: q, SearchText: strings.ToLower(q.Text), Scan: MaxKeysScanned,
+		Column: q.Sort.column(), Descending: strings.HasPrefix(string(q.Sort), "-"),
+	}
+	if q.Page != "" {
+		token, err := parseToken(q.Page, q.filter())
 		if err != nil {
 			return KeyPlan{}, err
 		}
-		p.BeforeSeq, p.Now = pos.Seq, time.UnixMicro(pos.Now).UTC()
+		p.From, p.Now, p.back = &token.Position, time.UnixMicro(token.Now).UTC(), token.Back
+		p.Descending = p.Descending != p.back
 	}
 	return p, nil
 }
 
+// PlanCount checks the query, for a count of what it matches: no pages, no order
+// but by creation.
+func (q KeyQuery) PlanCount() (KeyPlan, error) {
+	q.Page, q.Sort, q.PageSize = "", SortNewest, MaxPageSize
+	p, err := q.Plan()
+	p.Scan = MaxKeysCounted
+	return p, err
+}
+
 // Page makes the page of what a store found: up to PageSize+1 keys, the last of
-// which only tells that there are more.
-func (p KeyPlan) Page(found []KeyRecord) KeyPage {
+// which only tells that there are more. stopped is the place of the last key that
+// was looked at, if the search ended at Scan with fewer; nil otherwise.
+func (p KeyPlan) Page(found []KeyRecord, stopped *Position) KeyPage {
 	page := KeyPage{Keys: found, Now: p.Now}
-	if len(found) > p.PageSize {
+	more := len(found) > p.PageSize
+	if more {
 		page.Keys = found[:p.PageSize]
-		page.Next = makeToken(position{Seq: page.Keys[p.PageSize-1].CreatedSeq, Now: p.Now.UnixMicro()}, p.filter())
+		last := page.Keys[p.PageSize-1].position(p.Column)
+		stopped = &last
+	}
+	onward, backward := "", ""
+	if stopped != nil {
+		onward = p.token(*stopped, p.back)
+	}
+	switch {
+	case p.From == nil:
+	case len(page.Keys) > 0:
+		backward = p.token(page.Keys[0].position(p.Column), !p.back)
+	default: // nothing beyond From: the way back begins with the key there
+		at := *p.From
+		if p.Descending {
+			at.Seq--
+		} else {
+			at.Seq++
+		}
+		backward = p.token(at, !p.back)
+	}
+	page.Next, page.Prev = onward, backward
+	if p.back {
+		page.Next, page.Prev = backward, onward
+		slices.Reverse(page.Keys)
 	}
 	return page
+}
+
+func (p KeyPlan) token(at Position, back bool) string {
+	return makeToken(pageToken{Position: at, Now: p.Now.UnixMicro(), Back: back}, p.filter())
 }
 
 func (q KeyQuery) check() error {
@@ -105,53 +241,31 @@ func (q KeyQuery) check() error {
 	if strings.Contains(q.Text, searchSeparator) {
 		return domain.Invalid(domain.CodeValidation, "/q", "holds a control character", "leave it out")
 	}
+	if !slices.Contains(KeySorts(), q.Sort) {
+		return domain.Invalid(domain.CodeValidation, "/sort", "not an order of keys",
+			"use created_at, name, expires_at or last_used_at, with - before it to turn it round")
+	}
+	if q.At == nil {
+		return nil
+	}
+	if q.Sort.column() != ByCreation {
+		return domain.Invalid(domain.CodeValidation, "/sort", "the past is listed in the order of creation only", "use created_at or -created_at")
+	}
+	if !q.LastUsed.IsZero() || !q.UnusedSince.IsZero() {
+		return domain.Invalid(domain.CodeValidation, "/unused_since", "nothing is known of use in the past", "leave out what asks for use, or at and seq")
+	}
 	return nil
 }
 
 // filter identifies what a page token may be used with: everything that decides
-// which keys match, except Now, which the token itself carries.
+// which keys match and in which order, except Now, which the token itself carries.
 func (q KeyQuery) filter() string {
-	return fmt.Sprintf("keys %q %q %q %q %q %q %d",
-		q.Account, q.Type, q.Environment, q.Status, q.Scope, q.Text, micros(q.ExpiringBefore))
-}
-
-// AuditPlan is a checked [AuditQuery], as stores work with it.
-type AuditPlan struct {
-	AuditQuery        // PageSize set
-	BeforeSeq  uint64 // only entries before it; 0: no limit
-}
-
-// Plan checks the query and reads its page token.
-func (q AuditQuery) Plan() (AuditPlan, error) {
-	size, err := pageSize(q.PageSize)
-	if err != nil {
-		return AuditPlan{}, err
+	at := "now"
+	if q.At != nil {
+		at = fmt.Sprintf("%d %d", q.At.Seq, micros(q.At.Time))
 	}
-	q.PageSize = size
-	p := AuditPlan{AuditQuery: q}
-	if q.After != "" {
-		pos, err := parseToken(q.After, q.filter())
-		if err != nil {
-			return AuditPlan{}, err
-		}
-		p.BeforeSeq = pos.Seq
-	}
-	return p, nil
-}
-
-// Page makes the page of what a store found: up to PageSize+1 entries, the last
-// of which only tells that there are more.
-func (p AuditPlan) Page(found []AuditEntry) AuditPage {
-	page := AuditPage{Entries: found}
-	if len(found) > p.PageSize {
-		page.Entries = found[:p.PageSize]
-		page.Next = makeToken(position{Seq: page.Entries[p.PageSize-1].Seq}, p.filter())
-	}
-	return page
-}
-
-func (q AuditQuery) filter() string {
-	return fmt.Sprintf("audit %q %q %d %d", q.Account, q.Key, q.FromSeq, q.ToSeq)
+	return fmt.Sprintf("keys %q %q %q %q %q %q %q %s %s %s %d %s %s", q.Account, q.Type, q.Environment, q.Status, q.Scope, q.Text, q.CreatedBy,
+		q.Created.filter(), q.Expires.filter(), q.LastUsed.filter(), micros(q.UnusedSince), at, q.Sort)
 }
 
 func pageSize(n int) (int, error) {
@@ -163,41 +277,6 @@ func pageSize(n int) (int, error) {
 	default:
 		return n, nil
 	}
-}
-
-// CoveringScopes returns the scopes any one of which, held by a key, covers s. It
-// is domain.Scopes.Cover turned round, for a query.
-func CoveringScopes(s domain.Scope) []domain.Scope {
-	if s == domain.FullAccess || strings.HasPrefix(string(s), "keyledger.") {
-		return []domain.Scope{s}
-	}
-	resource, _, _ := strings.Cut(string(s), ":")
-	return []domain.Scope{s, domain.Scope(resource + ":*"), domain.FullAccess}
-}
-
-// searchSeparator stands between the members of a key's search text, so that no
-// query matches across two of them.
-const searchSeparator = "\x1f"
-
-// SearchText returns the text in which a query's SearchText is looked for, as a
-// plain substring: name, description and metadata in lower case. Folding happens
-// here, since databases differ in what they take for the same letter.
-func SearchText(k domain.Key) string {
-	var b strings.Builder
-	b.WriteString(k.Name)
-	if k.Description != "" {
-		b.WriteString(searchSeparator)
-		b.WriteString(k.Description)
-	}
-	if len(k.Metadata) > 0 {
-		for _, name := range slices.Sorted(maps.Keys(k.Metadata)) {
-			b.WriteString(searchSeparator)
-			b.WriteString(name)
-			b.WriteString(searchSeparator)
-			b.WriteString(k.Metadata[name])
-		}
-	}
-	return strings.ToLower(b.String())
 }
 
 // micros returns the microseconds since 1970, 0 for the zero time.

@@ -18,6 +18,9 @@ type KeyRecord struct {
 	// CreatedSeq is the sequence of the event that created the key. It is unique
 	// and never changes: the order of lists and the position of page tokens.
 	CreatedSeq uint64
+	// LastUsedAt is when the key was last used, as far as is known: it comes from
+	// [UsageWriter], not from the log. Zero in versions of the past.
+	LastUsedAt time.Time
 }
 
 // Normalize returns the key as a read store holds it: without mac and pepper id,

@@ -2,57 +2,127 @@ package projections
 
 import (
 	"context"
+	"time"
 
 	"github.com/keyledger/keyledger/domain"
 )
 
-// Checkpoint is the last event that a store has taken in. The zero value says
-// that there was none. The id tells a log that was replaced from the one that
+// Checkpoint is the last event that a set of tables has taken in. The zero value
+// says that there was none. The id tells a log that was replaced from the one that
 // the rows were made from.
 type Checkpoint struct {
 	Seq     uint64
 	EventID string
+	Clock   time.Time // the log's clock at the event, UTC, whole microseconds
 }
 
-// Reader is what doors ask of a store. Implementations are safe for concurrent
-// use. Every read sees whole batches only. While the first build runs, reads
-// return a KindUnavailable error with [CodeBuilding].
-type Reader interface {
-	// Keys returns one page of the keys that match, newest first by creation.
-	// A page token that is mangled or belongs to another query is a KindInvalid
-	// error with [CodeInvalidPageToken].
-	Keys(context.Context, KeyQuery) (KeyPage, error)
-	// Key returns the current version of a key, or domain.KeyNotFound.
-	Key(context.Context, domain.KeyID) (KeyRecord, error)
-	// Audit returns one page of the audit log, newest first.
-	Audit(context.Context, AuditQuery) (AuditPage, error)
+// Store is a read store as the [Projector] drives it. It holds at most one set of
+// tables that readers see, the live ones, and one that is being built. A set has
+// the schema version of this release: sets of other versions are left to the
+// releases that made them, or removed where there can be none (a single node's file).
+//
+// Its errors are of KindUnavailable where they may pass (busy, disk full, database
+// away): the projector tries again. Any other stops it.
+type Store interface {
+	// Lead makes the caller the one process that writes to the live tables, or
+	// returns [ErrFollower] while another is. What it returns is for one goroutine.
+	Lead(context.Context) (Lead, error)
+	// Build begins a set of tables beside the live ones, in the place of any that was
+	// given up. While another process builds one, it returns [ErrBuildRunning].
+	Build(context.Context) (Build, error)
+	// State says what readers see. It is cheap, and safe for concurrent use.
+	State(context.Context) (State, error)
 }
 
-// Writer is what the [Projector] asks of a store. It is called from one
-// goroutine at a time. An error of KindUnavailable is one that may pass (busy,
-// disk full): the projector tries again. Any other stops it.
+// State is what readers of a store see at present.
+type State struct {
+	Live       bool       // there are live tables of this schema version
+	At         Checkpoint // of the live tables
+	Generation uint64     // which build they come from; 0 without any
+	// Leader names the process that writes to them, where several share the database.
+	Leader string
+}
+
+// Info describes a store, for people.
+type Info struct {
+	Database      string // "sqlite" or "postgresql"
+	SchemaVersion int
+	Place         string // the file, or host and database; never a credential
+	Bytes         int64  // what the live tables and their indexes take
+	Keys, Entries int64  // rows of the live tables, about
+}
+
+// Describer describes a store. It may take a moment.
+type Describer interface {
+	Info(context.Context) (Info, error)
+}
+
+// Writer takes in batches. It is called from one goroutine at a time.
 type Writer interface {
-	// Checkpoint returns the stored checkpoint, when every batch given is written.
+	// Checkpoint returns the stored checkpoint, when every batch given is written. Of
+	// the live tables it is [ErrNoTables] while there are none.
 	Checkpoint(context.Context) (Checkpoint, error)
-	// Load returns what the store knows about the keys and macs asked for.
+	// Load returns what the tables know about the keys and macs asked for.
 	Load(context.Context, Lookup) (Known, error)
 	// Write applies a batch in one transaction, or nothing of it. It returns
-	// [ErrCheckpointMoved] unless the stored checkpoint is the batch's From. After
-	// another error the batch may or may not be applied (a commit whose answer was
-	// lost), or a build that is not finished be empty again: the checkpoint tells.
-	// A build may still be writing the batch when Write returns, and give the error to
-	// the next call.
+	// [ErrCheckpointMoved] unless the stored checkpoint is the batch's From: another
+	// process wrote, or the tables were swapped for others. After another error the
+	// batch may or may not be applied (a commit whose answer was lost): the checkpoint
+	// tells. A build may still be writing the batch when Write returns, and give the
+	// error to the next call; a build that failed to write is of no use any more.
 	Write(context.Context, Batch) error
 }
 
-// Store is a read store as the projector needs it. Writes to an empty store may
-// go to a form that is fast to build and that readers do not see.
-type Store interface {
+// Lead writes to the live tables.
+type Lead interface {
 	Writer
-	// FinishBuild makes what was written readable and durable. The projector calls
-	// it when it has caught up with the log for the first time. It does nothing
-	// on a store that is not being built.
-	FinishBuild(context.Context) error
+	// Close gives up the lead. It must be called, after errors too.
+	Close(context.Context) error
+}
+
+// Build is a set of tables that readers do not see yet.
+type Build interface {
+	Writer
+	Finisher
+	// Compare opens a view of the live tables as they are now, to hold them against
+	// what was built.
+	Compare(context.Context) (Comparison, error)
+}
+
+// Finisher ends a build.
+type Finisher interface {
+	// Complete makes indexes, which takes a while, and what is written durable. Batches
+	// may be written afterwards, at the price of those to the live tables.
+	Complete(context.Context) error
+	// Swap puts the tables in the place of the live ones, at once for every reader:
+	// no read fails, none sees both. It returns [ErrBehind] and changes nothing if the
+	// live tables have taken in more. The build must be complete, and is over then.
+	Swap(context.Context) error
+	// Discard removes the tables, unless they were swapped in. It must be called in
+	// any case, and gives back what the build holds.
+	Discard(context.Context) error
+}
+
+// Comparison is a view of the live tables at one instant. Close it.
+type Comparison interface {
+	// At is where the live tables are in this view. The build must be brought to the
+	// very same event before Differences is called.
+	At() Checkpoint
+	// Differences holds every table of the view against the build's, row by row and
+	// column by column, and yields what differs in the order of the rows. It ends with
+	// the error of yield. progress is called now and then with the table at hand and
+	// rows looked at.
+	Differences(ctx context.Context, progress func(table string, rows int64), yield func(Difference) error) error
+	Close() error
+}
+
+// Difference is one thing that a live table has wrong.
+type Difference struct {
+	Table  string
+	Row    string // by its primary key, with the key's id where the row is about one
+	Column string // "" if the whole row is missing or should not be there
+	Want   string // as the log has it; "" for a row that should not be there
+	Got    string // as the live table has it; "" for a row that is missing
 }
 
 // Lookup names keys by id, and macs by hash.
@@ -62,6 +132,7 @@ type Lookup struct {
 }
 
 // Known is the answer to a [Lookup]. What is not in the maps is not in the store.
+// LastUsedAt of records need not be set.
 type Known struct {
 	Keys  map[domain.KeyID]KeyRecord // current versions
 	Voids map[domain.KeyID][]VoidKey // void claims of the ids, in any order
@@ -81,6 +152,7 @@ type Batch struct {
 }
 
 // KeyVersion is a row that holds over [Seq, ToSeq); ToSeq 0 marks the current one.
+// LastUsedAt is not part of a version.
 type KeyVersion struct {
 	KeyRecord
 	ToSeq uint64
@@ -89,6 +161,7 @@ type KeyVersion struct {
 // EndedVersion ends the current row of a key, the one that began at FromSeq, at ToSeq.
 type EndedVersion struct {
 	Key            domain.KeyID
+	CreatedSeq     uint64
 	FromSeq, ToSeq uint64
 }
 
