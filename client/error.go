@@ -15,7 +15,7 @@ import (
 // and meant for programs; Detail says what is wrong and Fix what to do about it,
 // for people. None of them holds a secret.
 type Error struct {
-	Status    int    // HTTP status
+	Status    int    // HTTP status; 0 if the answer had begun well and told of the error later
 	Code      string // for example "key_not_found"; "" if the answer was not keyledger's
 	Title     string
 	Detail    string
@@ -33,10 +33,11 @@ func (e *Error) Error() string {
 	for _, f := range e.Fields {
 		fmt.Fprintf(&b, "; %s: %s", cmp.Or(f.Pointer, f.Parameter), f.Detail)
 	}
-	fmt.Fprintf(&b, " (%d", e.Status)
-	if e.Code != "" {
-		b.WriteString(" " + e.Code)
+	name := e.Code
+	if e.Status != 0 {
+		name = strings.TrimSpace(strconv.Itoa(e.Status) + " " + e.Code)
 	}
+	b.WriteString(" (" + name)
 	if e.RequestID != "" {
 		b.WriteString(", request " + e.RequestID)
 	}

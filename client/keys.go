@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"net/http"
 	"net/url"
@@ -18,34 +19,58 @@ type Outcome struct {
 }
 
 // KeyQuery narrows a list of keys. The zero value means all that the management
-// key may see.
+// key may see, newest first. Times named After are inclusive, times named Before are
+// not.
 type KeyQuery struct {
-	Account        string    // only instance keys may name one
-	Environment    string    // live or test
-	Status         string    // active, revoked or expired
-	Scope          string    // keys that hold it
-	Text           string    // found in name, description or metadata, in any case
-	ExpiringBefore time.Time // keys that expire before it
-	PageSize       int       // keys a page, at most 1,000; 0: the server's choice
+	Account     string // only instance keys may name one
+	Environment string // live or test
+	Status      string // active, revoked or expired
+	Scope       string // keys that hold it
+	Text        string // found in name, description or metadata, in any case
+	CreatedBy   string // the id of the management key that made them
+
+	CreatedAfter, CreatedBefore   time.Time
+	ExpiringAfter, ExpiringBefore time.Time // keys with an expiry between them
+	UsedAfter, UsedBefore         time.Time // keys whose last use was between them
+	UnusedSince                   time.Time // keys made before it and not used since
+
+	// Sort is the order: created_at, name, expires_at or last_used_at, with - before
+	// it to turn it round. "": -created_at.
+	Sort string
+	// At asks for the keys as they were at an instant of the past, Seq as they were
+	// just after an event: one of them, or neither. Nothing is known of past use.
+	At  time.Time
+	Seq uint64
+
+	Count     bool   // have the page say how many keys match; see [Client.CountKeys]
+	PageSize  int    // keys a page, at most 1,000; 0: the server's choice
+	PageToken string // the NextPageToken or PrevPageToken of another page; "": the first
 }
 
 func (q KeyQuery) values() url.Values {
 	v := url.Values{}
-	set := func(name, value string) {
-		if value != "" {
-			v.Set(name, value)
-		}
+	for _, p := range [...]struct{ name, value string }{
+		{"account", q.Account}, {"environment", q.Environment}, {"status", q.Status}, {"scope", q.Scope}, {"q", q.Text},
+		{"created_by", q.CreatedBy}, {"sort", q.Sort}, {"page_token", q.PageToken},
+	} {
+		set(v, p.name, p.value)
 	}
-	set("account", q.Account)
-	set("environment", q.Environment)
-	set("status", q.Status)
-	set("scope", q.Scope)
-	set("q", q.Text)
-	if !q.ExpiringBefore.IsZero() {
-		set("expiring_before", q.ExpiringBefore.UTC().Format(time.RFC3339Nano))
+	for _, p := range [...]struct {
+		name  string
+		value time.Time
+	}{
+		{"created_after", q.CreatedAfter}, {"created_before", q.CreatedBefore},
+		{"expiring_after", q.ExpiringAfter}, {"expiring_before", q.ExpiringBefore},
+		{"used_after", q.UsedAfter}, {"used_before", q.UsedBefore}, {"unused_since", q.UnusedSince}, {"at", q.At},
+	} {
+		setTime(v, p.name, p.value)
+	}
+	setUint(v, "seq", q.Seq)
+	if q.Count {
+		v.Set("count", "true")
 	}
 	if q.PageSize != 0 {
-		set("page_size", strconv.Itoa(q.PageSize))
+		v.Set("page_size", strconv.Itoa(q.PageSize))
 	}
 	return v
 }
@@ -55,8 +80,8 @@ func (c *Client) CreateKey(ctx context.Context, req CreateKeyRequest, opts ...Ca
 	return c.command(ctx, http.MethodPost, []string{"v1", "keys"}, req, opts)
 }
 
-// Key returns one key. It fails with status 404 if there is none, or if it is
-// another account's.
+// Key returns one key, or with [WithAt] or [WithSeq] what it was. It fails with
+// status 404 if there is or was none, or if it is another account's.
 func (c *Client) Key(ctx context.Context, id string, opts ...CallOption) (Key, error) {
 	return c.key(ctx, []string{"v1", "keys", id}, opts)
 }
@@ -64,6 +89,24 @@ func (c *Client) Key(ctx context.Context, id string, opts ...CallOption) (Key, e
 // Keys yields the keys of a query, page by page. An error ends the sequence.
 func (c *Client) Keys(ctx context.Context, q KeyQuery, opts ...CallOption) iter.Seq2[Key, error] {
 	return c.keys(ctx, []string{"v1", "keys"}, q, opts)
+}
+
+// ListKeys returns one page of the keys of a query.
+func (c *Client) ListKeys(ctx context.Context, q KeyQuery, opts ...CallOption) (KeyPage, error) {
+	return c.keyPage(ctx, []string{"v1", "keys"}, q, opts)
+}
+
+// CountKeys returns how many keys match a query, whatever its page.
+func (c *Client) CountKeys(ctx context.Context, q KeyQuery, opts ...CallOption) (KeyCount, error) {
+	q.Count, q.PageSize, q.PageToken = true, 1, ""
+	page, err := c.ListKeys(ctx, q, opts...)
+	if err == nil && page.Count == nil { // a server of an older release
+		err = fmt.Errorf("count keys: %w", errNotKeyledger)
+	}
+	if err != nil {
+		return KeyCount{}, err
+	}
+	return *page.Count, nil
 }
 
 // UpdateKey changes what the request names and leaves the rest; see [WithIfMatch].
@@ -97,6 +140,11 @@ func (c *Client) ManagementKeys(ctx context.Context, q KeyQuery, opts ...CallOpt
 	return c.keys(ctx, []string{"v1", "management-keys"}, q, opts)
 }
 
+// ListManagementKeys returns one page of the keys of the control plane.
+func (c *Client) ListManagementKeys(ctx context.Context, q KeyQuery, opts ...CallOption) (KeyPage, error) {
+	return c.keyPage(ctx, []string{"v1", "management-keys"}, q, opts)
+}
+
 // RevokeManagementKey ends a key of the control plane for good.
 func (c *Client) RevokeManagementKey(ctx context.Context, id string, req RevokeKeyRequest, opts ...CallOption) (Outcome, error) {
 	return c.command(ctx, http.MethodPost, []string{"v1", "management-keys", id, "revoke"}, req, opts)
@@ -124,11 +172,9 @@ func (c *Client) key(ctx context.Context, path []string, opts []CallOption) (Key
 
 func (c *Client) keys(ctx context.Context, path []string, q KeyQuery, opts []CallOption) iter.Seq2[Key, error] {
 	return func(yield func(Key, error) bool) {
-		o := collect(opts)
-		query := o.query(q.values())
 		for {
-			var page KeyPage
-			if _, err := c.do(ctx, call{method: http.MethodGet, path: path, query: query, opts: o}, &page); err != nil {
+			page, err := c.keyPage(ctx, path, q, opts)
+			if err != nil {
 				yield(Key{}, err)
 				return
 			}
@@ -137,10 +183,16 @@ func (c *Client) keys(ctx context.Context, path []string, q KeyQuery, opts []Cal
 					return
 				}
 			}
-			if page.NextPageToken == "" {
+			if q.PageToken = page.NextPageToken; q.PageToken == "" {
 				return
 			}
-			query.Set("page_token", page.NextPageToken)
+			q.Count = false // once is enough
 		}
 	}
+}
+
+func (c *Client) keyPage(ctx context.Context, path []string, q KeyQuery, opts []CallOption) (page KeyPage, err error) {
+	o := collect(opts)
+	_, err = c.do(ctx, call{method: http.MethodGet, path: path, query: o.query(q.values()), opts: o}, &page)
+	return page, err
 }

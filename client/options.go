@@ -3,6 +3,7 @@ package client
 import (
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -15,6 +16,9 @@ type callOptions struct {
 	requestID      string
 	ifMatch        *uint64
 	minSeq         uint64
+	at             time.Time
+	asOf           *uint64
+	progress       func(ExportProgress)
 }
 
 // WithIdempotencyKey names the call: however often a call of the same name is
@@ -42,6 +46,23 @@ func WithMinSeq(seq uint64) CallOption {
 	return func(o *callOptions) { o.minSeq = seq }
 }
 
+// WithAt makes [Client.Key] and [Client.ManagementKey] show the key as it was at an
+// instant of the past. There is none, status 404, before it was created.
+func WithAt(at time.Time) CallOption {
+	return func(o *callOptions) { o.at = at }
+}
+
+// WithSeq is [WithAt] for the moment just after the event seq.
+func WithSeq(seq uint64) CallOption {
+	return func(o *callOptions) { o.asOf = &seq }
+}
+
+// WithProgress makes [Client.ExportAudit] tell how far it is, after every row
+// that it has written; it is called from one goroutine.
+func WithProgress(report func(ExportProgress)) CallOption {
+	return func(o *callOptions) { o.progress = report }
+}
+
 func collect(opts []CallOption) callOptions {
 	var o callOptions
 	for _, opt := range opts {
@@ -60,8 +81,30 @@ func collectCommand(opts []CallOption) callOptions {
 }
 
 func (o callOptions) query(v url.Values) url.Values {
-	if o.minSeq != 0 {
-		v.Set("min_seq", strconv.FormatUint(o.minSeq, 10))
+	setUint(v, "min_seq", o.minSeq)
+	setTime(v, "at", o.at)
+	if o.asOf != nil {
+		v.Set("seq", strconv.FormatUint(*o.asOf, 10))
 	}
 	return v
+}
+
+// The following set a parameter unless the value is zero.
+
+func set(v url.Values, name, value string) {
+	if value != "" {
+		v.Set(name, value)
+	}
+}
+
+func setTime(v url.Values, name string, t time.Time) {
+	if !t.IsZero() {
+		v.Set(name, t.UTC().Format(time.RFC3339Nano))
+	}
+}
+
+func setUint(v url.Values, name string, n uint64) {
+	if n != 0 {
+		v.Set(name, strconv.FormatUint(n, 10))
+	}
 }

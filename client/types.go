@@ -8,6 +8,7 @@ const (
 	MediaTypeProblem     = "application/problem+json" // RFC 9457
 	MediaTypeNDJSON      = "application/x-ndjson"
 	MediaTypeEventStream = "text/event-stream"
+	MediaTypeCSV         = "text/csv"
 )
 
 // The headers of the API beyond the usual ones.
@@ -20,6 +21,11 @@ const (
 	// HeaderRequestID names a request in the logs. Callers may choose it: 1 to
 	// 64 letters, digits, '-' and '_'.
 	HeaderRequestID = "X-Request-Id"
+	// HeaderExportToSeq is the sequence number up to which an export goes.
+	HeaderExportToSeq = "Export-To-Seq"
+	// TrailerExportRows is the number of entries of an export, behind its last byte:
+	// an export that was cut off has none, or another number.
+	TrailerExportRows = "Export-Rows"
 )
 
 // Key is a key as every answer shows it. It never holds the token, any part of
@@ -66,12 +72,25 @@ type KeyResult struct {
 	// none, when the caller made the token, and on every repeat of a command.
 	Token string `json:"token,omitempty" doc:"The secret, shown this once. Absent on repeats and where the caller made the token."`
 	Seq   uint64 `json:"seq" doc:"The sequence number of the command's last event. Reads with min_seq wait for it."`
+	// AsOfSeq is set in answers about the past.
+	AsOfSeq *uint64 `json:"as_of_seq,omitempty" nullable:"false" doc:"With at or seq: the last event that the answer takes into account. Absent otherwise."`
 }
 
 // KeyPage is one page of a list of keys.
 type KeyPage struct {
 	Keys          []Key  `json:"keys" nullable:"false"`
 	NextPageToken string `json:"next_page_token" doc:"Send it as page_token for the next page; empty on the last."`
+	PrevPageToken string `json:"prev_page_token" doc:"Send it as page_token for the page before; empty on the first."`
+	// AsOfSeq is set in lists of the past.
+	AsOfSeq *uint64 `json:"as_of_seq,omitempty" nullable:"false" doc:"With at or seq: the last event that the list takes into account; 0: before the first. Absent otherwise."`
+	// Count is set where it was asked for.
+	Count *KeyCount `json:"count,omitempty" nullable:"false" doc:"With count=true: how many keys match, whatever the page. Absent otherwise."`
+}
+
+// KeyCount is how many keys match a query.
+type KeyCount struct {
+	Keys    int  `json:"keys" doc:"How many were found."`
+	AtLeast bool `json:"at_least" doc:"Whether there may be more: counting ended at its bound."`
 }
 
 // CreateKeyRequest asks for a key. Give scopes or full_access, and expires_on,
@@ -125,14 +144,16 @@ type RotateKeyRequest struct {
 	Overlap string `json:"overlap,omitempty" doc:"How long the old key goes on working, as hours, minutes and seconds; absent: it stops at once." example:"24h"`
 }
 
-// VerifyRequest asks whether a key may pass. Only key is required; every other
-// member narrows what passes.
+// VerifyRequest asks whether a key may pass, or, with At, whether it would have
+// passed. Only Key is required; every other member narrows what passes.
 type VerifyRequest struct {
-	Key         string   `json:"key" doc:"The token, as the caller of your API sent it."`
-	Scopes      []string `json:"scopes,omitempty" nullable:"false" doc:"The key must hold all of them."`
-	Environment string   `json:"environment,omitempty" enum:"live,test" doc:"The key must belong to it."`
-	Account     string   `json:"account,omitempty" doc:"The account that owns what is being asked for; the key must belong to it."`
-	IP          string   `json:"ip,omitempty" doc:"The address that the caller of your API came from."`
+	Key         string     `json:"key,omitempty" doc:"The token, as the caller of your API sent it. Without it, and without key_id, the answer is MISSING."`
+	Scopes      []string   `json:"scopes,omitempty" nullable:"false" doc:"The key must hold all of them."`
+	Environment string     `json:"environment,omitempty" enum:"live,test" doc:"The key must belong to it."`
+	Account     string     `json:"account,omitempty" doc:"The account that owns what is being asked for; the key must belong to it."`
+	IP          string     `json:"ip,omitempty" doc:"The address that the caller of your API came from."`
+	At          *time.Time `json:"at,omitempty" nullable:"false" doc:"Asks whether the key would have passed at this instant of the past. Needs keyledger.audit:read too."`
+	KeyID       string     `json:"key_id,omitempty" doc:"With at, in the place of key: the id of the key."`
 }
 
 // VerifyResult says whether a key may pass, and why not.
@@ -146,7 +167,7 @@ type VerifyResult struct {
 	Environment string     `json:"environment,omitempty" enum:"live,test"`
 	Scopes      []string   `json:"scopes,omitempty" nullable:"false" doc:"What the key holds."`
 	ExpiresAt   *time.Time `json:"expires_at,omitempty" doc:"Absent: never."`
-	AsOfSeq     uint64     `json:"as_of_seq" doc:"The sequence number up to which the answer knows the log."`
+	AsOfSeq     uint64     `json:"as_of_seq" doc:"The sequence number up to which the answer knows the log; with at, the last event before or at that instant."`
 }
 
 // Scope is a permission with its description.

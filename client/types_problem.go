@@ -22,9 +22,10 @@ type ProblemField struct {
 	Detail    string `json:"detail" example:"not a scope of the catalogue"`
 }
 
-// Readiness is the answer of GET /readyz.
+// Readiness is the answer of GET /readyz. A server can be ready although a part is
+// not: one that commands and checks do without.
 type Readiness struct {
-	Ready bool            `json:"ready"`
+	Ready bool            `json:"ready" doc:"Whether the server takes requests."`
 	Parts []ReadinessPart `json:"parts" nullable:"false"`
 }
 
