@@ -10,32 +10,39 @@ import (
 	"github.com/keyledger/keyledger/eventstore"
 )
 
-// applier writes events to the store, from one checkpoint on.
+// applier takes events into one set of tables, from one checkpoint on. After an
+// error it is of no use: what is stored tells whether the last batch was written.
 type applier struct {
 	*Projector
+	to     Writer
 	folder folder
-	at     Checkpoint // what the store holds
-	began  time.Time  // when the last write to the live tables began
+	at     Checkpoint // what the tables hold
+	// live says that the events take effect here, in the live tables or the first:
+	// it counts them and raises the alarm of void ones.
+	live  bool
+	took  func()    // called when at has moved
+	began time.Time // when the last write began
 }
 
-// applyAll writes what comes until runs is closed.
-func (a *applier) applyAll(ctx context.Context, runs <-chan eventstore.Batch) error {
-	for run := range runs {
-		run = a.gather(ctx, run, runs)
+func (p *Projector) applier(to Writer, at Checkpoint, live bool) *applier {
+	return &applier{Projector: p, to: to, at: at, live: live, took: func() {}, folder: folder{store: to, cache: newCache(p.cfg.CacheSize)}}
+}
+
+// follow takes in what comes, for ever: it returns an error.
+func (a *applier) follow(ctx context.Context) error {
+	t := a.tail(ctx, a.at.Seq+1)
+	defer t.close()
+	for run := range t.runs {
+		run = a.gather(ctx, run, t.runs)
 		a.began = time.Now()
-		if n := len(run.Events); n > 0 {
-			a.sawHead(run.Events[n-1].Seq)
-			if err := a.apply(ctx, run.Events); err != nil {
-				return err
-			}
+		if err := a.apply(ctx, run.Events); err != nil {
+			return err
 		}
 		if run.CaughtUp {
-			if err := a.caughtUp(ctx); err != nil {
-				return err
-			}
+			a.Projector.took(a.at.Seq, true)
 		}
 	}
-	return nil
+	return t.err
 }
 
 // gather adds the runs that wait already, and those that come while it lingers, up
@@ -65,10 +72,10 @@ func (a *applier) gather(ctx context.Context, run eventstore.Batch, runs <-chan 
 	return run
 }
 
-// linger returns how long the next write is to wait for more: not at all in a
-// build, or before the tables were level with the log.
+// linger returns how long the next write is to wait for more: not at all before
+// the tables were level with the log.
 func (a *applier) linger() time.Duration {
-	if a.building || !a.Status().CaughtUp {
+	if !a.Status().CaughtUp {
 		return 0
 	}
 	return max(0, time.Until(a.began.Add(a.cfg.Linger)))
@@ -76,7 +83,12 @@ func (a *applier) linger() time.Duration {
 
 // apply takes in events, in one batch.
 func (a *applier) apply(ctx context.Context, events []eventstore.Event) error {
-	batch, err := a.fold(ctx, events)
+	if len(events) == 0 {
+		return nil
+	}
+	a.sawHead(events[len(events)-1].Seq)
+	began := time.Now()
+	batch, err := a.folder.fold(ctx, a.at, events)
 	if bad, ok := errors.AsType[*EventError](err); ok {
 		// What comes before the event that stops us is as good as ever.
 		if n := int(bad.Seq - a.at.Seq - 1); n > 0 && n < len(events) { //nolint:gosec // below the size of a slice
@@ -88,108 +100,49 @@ func (a *applier) apply(ctx context.Context, events []eventstore.Event) error {
 	if err != nil {
 		return err
 	}
-	if err := a.write(ctx, batch); err != nil {
-		return err
+	if err := a.to.Write(ctx, batch); err != nil {
+		return fmt.Errorf("write events %d to %d: %w", batch.From.Seq+1, batch.To.Seq, err)
 	}
 	a.at = batch.To
-	a.advance(a.at.Seq, !a.building, false)
-	a.metrics.events.Add(float64(len(events)))
+	a.took()
+	if a.live {
+		a.account(ctx, batch, time.Since(began))
+	}
+	return nil
+}
+
+// account counts what was written, and raises the alarm of events without effect.
+func (a *applier) account(ctx context.Context, batch Batch, took time.Duration) {
+	a.metrics.events.Add(float64(len(batch.Audit)))
+	a.metrics.batch.Observe(float64(len(batch.Audit)))
+	a.metrics.apply.Observe(took.Seconds())
 	for i := range batch.Audit {
-		if entry := &batch.Audit[i]; entry.Void != "" {
-			a.alarm(ctx, entry)
+		e := &batch.Audit[i]
+		if e.Void == "" {
+			continue
 		}
-	}
-	return nil
-}
-
-// fold makes the batch of the events, trying again while the store cannot be read.
-func (a *applier) fold(ctx context.Context, events []eventstore.Event) (batch Batch, err error) {
-	err = a.retry(ctx, func(ctx context.Context) error {
-		batch, err = a.folder.fold(ctx, a.at, events)
-		return err
-	})
-	return batch, err
-}
-
-// write writes the batch once, however often it takes: after an error the
-// checkpoint tells whether the batch is in the store.
-func (a *applier) write(ctx context.Context, batch Batch) error {
-	wait := a.backoff()
-	for {
-		err := a.cfg.Store.Write(ctx, batch)
-		if err == nil {
-			return nil
-		}
-		err = fmt.Errorf("write events %d to %d: %w", batch.From.Seq+1, batch.To.Seq, err)
-		if !passing(err) {
-			return err
-		}
-		a.waiting(ctx, err, wait)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		stored, readErr := a.cfg.Store.Checkpoint(ctx)
-		switch {
-		case readErr != nil && !passing(readErr):
-			return fmt.Errorf("read the checkpoint: %w", readErr)
-		case readErr != nil || stored == batch.From: // Write checks again in any case
-		case stored == batch.To:
-			return nil
-		default:
-			return moved(stored, batch.From)
-		}
+		a.metrics.void.WithLabelValues(string(e.Void)).Inc()
+		a.log.ErrorContext(ctx, "alarm: event is void",
+			slog.String("reason", string(e.Void)), slog.Uint64("seq", e.Seq), slog.String("event_id", e.EventID),
+			slog.String("action", string(e.Action)), slog.String("account", string(e.Account)),
+			slog.String("key_id", e.Subject), slog.String("actor", string(e.Actor)))
 	}
 }
 
-func moved(stored, want Checkpoint) error {
-	return fmt.Errorf("%w: it is at seq %d, not after %d", ErrCheckpointMoved, stored.Seq, want.Seq)
-}
-
-// caughtUp ends the first build, if there was one, the first time.
-func (a *applier) caughtUp(ctx context.Context) error {
-	if !a.Status().CaughtUp {
-		// A build that failed to write the last batch is empty again, and not to be ended.
-		if err := a.retry(ctx, a.checkStored); err != nil {
-			return fmt.Errorf("read the checkpoint: %w", err)
-		}
-		if err := a.retry(ctx, a.cfg.Store.FinishBuild); err != nil {
-			return fmt.Errorf("finish the build of the tables: %w", err)
-		}
-		a.building = false
-	}
-	a.advance(a.at.Seq, true, true)
-	return nil
-}
-
-// checkStored makes sure that the store holds what it was given.
+// checkStored makes sure that the tables hold what was written to them: a build
+// gives the error of a write to a later call.
 func (a *applier) checkStored(ctx context.Context) error {
-	stored, err := a.cfg.Store.Checkpoint(ctx)
-	if err == nil && stored != a.at {
-		err = moved(stored, a.at)
+	stored, err := a.to.Checkpoint(ctx)
+	if err != nil {
+		return fmt.Errorf("read the checkpoint: %w", err)
 	}
-	return err
+	if !stored.is(a.at) {
+		return fmt.Errorf("%w: it is at seq %d, not %d", ErrCheckpointMoved, stored.Seq, a.at.Seq)
+	}
+	return nil
 }
 
-// retry does it until there is no error, or one that does not pass.
-func (a *applier) retry(ctx context.Context, do func(context.Context) error) error {
-	wait := a.backoff()
-	for {
-		err := do(ctx)
-		if err == nil || !passing(err) {
-			return err
-		}
-		a.waiting(ctx, err, wait)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
-}
-
-// alarm tells of an event without effect.
-func (a *applier) alarm(ctx context.Context, e *AuditEntry) {
-	a.metrics.void.WithLabelValues(string(e.Void)).Inc()
-	a.log.ErrorContext(ctx, "alarm: event is void",
-		slog.String("reason", string(e.Void)), slog.Uint64("seq", e.Seq), slog.String("event_id", e.EventID),
-		slog.String("action", string(e.Action)), slog.String("account", string(e.Account)),
-		slog.String("key_id", e.Subject), slog.String("actor", string(e.Actor)))
+// is reports whether both are of the same event.
+func (c Checkpoint) is(other Checkpoint) bool {
+	return c.Seq == other.Seq && c.EventID == other.EventID
 }

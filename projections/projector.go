@@ -10,7 +10,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore"
 )
 
@@ -29,47 +28,40 @@ type Config struct {
 	// are waiting; 0 means 4096.
 	BatchSize int
 	// CacheSize is about how many keys are kept in memory, so that their events
-	// need no query; 0 means 50,000 (about 1 KiB each).
+	// need no query; 0 means 50,000 (about 1 KiB each). A build has as many again.
 	CacheSize int
 	// Linger is how long after one write to the live tables the next may begin, so
 	// that commands in quick succession share a transaction. Who waits for the
 	// tables ends it. 0 means 100 ms.
 	Linger time.Duration
 	// RetryMin and RetryMax bound the wait between tries after an error that may
-	// pass; it doubles in between. 0 means 50 ms and 5 s.
+	// pass; it doubles in between. 0 means 50 ms and 5 s; tests set less.
 	RetryMin, RetryMax time.Duration
-	Logger             *slog.Logger          // nil discards
-	Registerer         prometheus.Registerer // of keyledger_projections_…; nil means none
+	// LeadEvery is how often the end of the log is asked for, and a follower asks
+	// for the lead and, when nobody waits, how far the tables are. 0 means 1 s.
+	LeadEvery  time.Duration
+	Now        func() time.Time      // nil means time.Now
+	Logger     *slog.Logger          // nil discards
+	Registerer prometheus.Registerer // of keyledger_projections_…; nil means none
 }
 
-// Projector keeps a store up to date with the log. Make one with [New], start
-// [Projector.Run] once; everything else is safe for concurrent use.
+// Projector keeps a store up to date with the log, or follows while another
+// process does. Make one with [New], start [Projector.Run] once; everything else
+// is safe for concurrent use.
 type Projector struct {
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
-	// building says that the store began empty, so that readers see nothing
-	// before FinishBuild. Only Run's goroutine touches it.
-	building bool
-	hurry    chan struct{} // holds a token when somebody waits for the tables
+	hurry   chan struct{} // holds a token when somebody waits for the tables
 
-	mu       sync.Mutex
-	status   Status
-	readable uint64        // highest seq whose effect readers see
-	changed  chan struct{} // closed and replaced when readable, CaughtUp or Stopped change
-}
-
-// Status tells how far the tables are.
-type Status struct {
-	Seq  uint64 // the last event taken in
-	Head uint64 // the last event of the log that is known of
-	// CaughtUp says that since the start the tables were level with the log once:
-	// whether a node may answer from them. The lag at present is Head - Seq.
-	CaughtUp bool
-	// Err is why the tables do not follow the log at present, nil if they do.
-	Err error
-	// Stopped says that Run has returned: nothing will change any more.
-	Stopped bool
+	mu        sync.Mutex
+	status    Status
+	readable  uint64        // highest seq whose effect readers see
+	headKnown bool          // status.Head is from the log, 0 too
+	away      bool          // status.Err stands after a second try
+	waiters   int           // how many wait for the tables
+	rate      rate          // of status.Seq
+	changed   chan struct{} // closed and replaced when any of what waiters look at changes
 }
 
 // New makes a projector.
@@ -83,111 +75,27 @@ func New(cfg Config) (*Projector, error) {
 	if cfg.CacheSize <= 0 {
 		cfg.CacheSize = 50_000
 	}
-	if cfg.Linger <= 0 {
-		cfg.Linger = 100 * time.Millisecond
+	cfg.Linger = orDefault(cfg.Linger, 100*time.Millisecond)
+	cfg.RetryMin = orDefault(cfg.RetryMin, 50*time.Millisecond)
+	cfg.RetryMax = orDefault(cfg.RetryMax, 5*time.Second)
+	cfg.LeadEvery = orDefault(cfg.LeadEvery, time.Second)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
-	if cfg.RetryMin <= 0 {
-		cfg.RetryMin = 50 * time.Millisecond
+	p := &Projector{cfg: cfg, log: cfg.Logger, changed: make(chan struct{}), hurry: make(chan struct{}, 1)}
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
 	}
-	if cfg.RetryMax <= 0 {
-		cfg.RetryMax = 5 * time.Second
-	}
-	log := cfg.Logger
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	m, err := newMetrics(cfg.Registerer)
-	if err != nil {
+	var err error
+	if p.metrics, err = newMetrics(cfg.Registerer, p.Status, cfg.Now); err != nil {
 		return nil, fmt.Errorf("make a projector: %w", err)
 	}
-	return &Projector{cfg: cfg, log: log, metrics: m, changed: make(chan struct{}), hurry: make(chan struct{}, 1)}, nil
+	return p, nil
 }
 
-// Status returns how far the tables are.
-func (p *Projector) Status() Status {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.status
-}
-
-// WaitFor returns when readers see the effect of the event at seq. If the
-// context ends before, or the projector has stopped, the error is of
-// domain.KindUnavailable.
-func (p *Projector) WaitFor(ctx context.Context, seq uint64) error {
-	return p.wait(ctx, fmt.Sprintf("the tables have not reached seq %d", seq), func() bool { return p.readable >= seq })
-}
-
-// WaitCaughtUp returns when the tables have been level with the log once, and
-// readers can use them. Errors are those of [Projector.WaitFor].
-func (p *Projector) WaitCaughtUp(ctx context.Context) error {
-	return p.wait(ctx, "the tables have not caught up with the log", func() bool { return p.status.CaughtUp })
-}
-
-// wait returns when done, which is called with mu held, says so.
-func (p *Projector) wait(ctx context.Context, late string, done func() bool) error {
-	for {
-		p.mu.Lock()
-		ok, status, changed := done(), p.status, p.changed
-		p.mu.Unlock()
-		if ok {
-			return nil
-		}
-		if status.Stopped {
-			return &domain.Error{
-				Kind: domain.KindUnavailable, Code: CodeStopped, Cause: status.Err,
-				Message: "the tables no longer follow the log", Fix: "ask the operator to look at the node's log",
-			}
-		}
-		select {
-		case p.hurry <- struct{}{}:
-		default:
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return &domain.Error{
-				Kind: domain.KindUnavailable, Code: CodeBehind, Cause: errors.Join(ctx.Err(), status.Err),
-				Message: late, Fix: "ask again shortly",
-			}
-		}
+func orDefault(d, otherwise time.Duration) time.Duration {
+	if d <= 0 {
+		return otherwise
 	}
-}
-
-// advance publishes what was written.
-func (p *Projector) advance(seq uint64, readable, caughtUp bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.status.Seq, p.status.Head = seq, max(seq, p.status.Head)
-	p.status.CaughtUp = p.status.CaughtUp || caughtUp
-	p.status.Err = nil
-	if readable {
-		p.readable = seq
-		p.broadcast()
-	}
-	p.metrics.seq.Set(float64(seq))
-	p.metrics.head.Set(float64(p.status.Head))
-}
-
-// sawHead notes the end of the log as far as it is known.
-func (p *Projector) sawHead(head uint64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.status.Head = max(head, p.status.Head)
-	p.metrics.head.Set(float64(p.status.Head))
-}
-
-// fail notes why the tables do not follow, for now or, if stopped, for good.
-func (p *Projector) fail(err error, stopped bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.status.Err, p.status.Stopped = err, stopped
-	if stopped {
-		p.broadcast()
-	}
-}
-
-// broadcast wakes those who wait; mu is held.
-func (p *Projector) broadcast() {
-	close(p.changed)
-	p.changed = make(chan struct{})
+	return d
 }

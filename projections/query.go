@@ -66,7 +66,9 @@ type TimeRange struct{ From, Before time.Time }
 // IsZero reports whether the range does not restrict.
 func (r TimeRange) IsZero() bool { return r.From.IsZero() && r.Before.IsZero() }
 
-func (r TimeRange) micros() TimeRange { return TimeRange{From: Micros(r.From), Before: Micros(r.Before)} }
+func (r TimeRange) micros() TimeRange {
+	return TimeRange{From: Micros(r.From), Before: Micros(r.Before)}
+}
 
 func (r TimeRange) filter() string { return fmt.Sprintf("%d-%d", micros(r.From), micros(r.Before)) }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/keyledger/keyledger/domain"
@@ -15,78 +16,140 @@ import (
 // its absence counts: a replica that answers may be behind.
 const historyTries = 6
 
-// queuedRuns is how many runs of events may wait while a batch is written, so
-// that reading and writing overlap.
-const queuedRuns = 4
+// closeTimeout bounds what is done after the context has ended, or failed.
+const closeTimeout = 10 * time.Second
 
-// Run follows the log until the context ends, and returns nil then. Errors that
-// may pass (the store is busy, its disk is full, the log is not reachable) show
-// in [Projector.Status] while it tries again. It returns an error when going on
-// would be wrong: *[HistoryError], *[EventError], what the tail cannot read, or
-// a store that is broken. Call it once.
+// Run keeps the tables up to date until the context ends, and returns nil then: it
+// writes to them, and builds the first, or follows while another process does, to
+// take over when that one ends. Errors that may pass (the store is away, its disk
+// is full, the log is not reachable) show in [Projector.Status] while it tries
+// again. It returns an error when going on would be wrong: *[HistoryError],
+// *[EventError], what the tail cannot read, or a store that is broken. Call it once.
 func (p *Projector) Run(ctx context.Context) error {
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watch, stop := context.WithCancel(ctx)
+	defer stop()
+	watching.Go(func() { p.watchHead(watch) })
+
 	wait := p.backoff()
 	for {
-		progress, err := p.follow(ctx)
-		switch {
-		case ctx.Err() != nil:
-			p.fail(context.Cause(ctx), true)
+		progress, err := p.turn(ctx)
+		if ctx.Err() != nil {
+			p.stop(context.Cause(ctx))
 			return nil //nolint:nilerr // the end of the context is how it is stopped
-		case passing(err) || errors.Is(err, ErrCheckpointMoved):
-		default:
-			p.fail(err, true)
-			p.log.ErrorContext(ctx, "projector stopped", slog.Any("error", err))
-			return fmt.Errorf("project events: %w", err)
 		}
 		if progress {
 			wait = p.backoff()
 		}
-		p.waiting(ctx, err, wait)
+		switch {
+		case err == nil:
+		case replaced(err):
+			if !progress {
+				_ = wait.sleep(ctx) // the next turn looks at ctx
+			}
+		case passing(err):
+			p.waiting(ctx, err, wait)
+		default:
+			p.stop(err)
+			p.log.ErrorContext(ctx, "projector stopped", slog.Any("error", err))
+			return fmt.Errorf("project events: %w", err)
+		}
 	}
 }
 
-// follow takes in events from the stored checkpoint on, until something fails.
-// It reports whether it wrote anything.
-func (p *Projector) follow(ctx context.Context) (progress bool, err error) {
-	cp, err := p.cfg.Store.Checkpoint(ctx)
+// turn asks for the lead once, and leads or follows. It reports whether it got on.
+func (p *Projector) turn(ctx context.Context) (progress bool, err error) {
+	lead, err := p.cfg.Store.Lead(ctx)
+	if domain.CodeOf(err) == CodeFollower {
+		return true, p.follow(ctx)
+	}
+	if err != nil {
+		return false, fmt.Errorf("ask for the lead: %w", err)
+	}
+	p.leads(true)
+	defer func() {
+		p.leads(false)
+		// The turn has failed already, and the next shows whether the lead is free.
+		_ = bounded(ctx, lead.Close)
+	}()
+	return p.lead(ctx, lead)
+}
+
+// lead writes to the live tables from the stored checkpoint on, until something
+// fails. It reports whether it wrote anything.
+func (p *Projector) lead(ctx context.Context, lead Lead) (progress bool, err error) {
+	cp, err := lead.Checkpoint(ctx)
+	if errors.Is(err, ErrNoTables) {
+		if err := p.firstBuild(ctx); err != nil {
+			return false, err
+		}
+		cp, err = lead.Checkpoint(ctx)
+	}
 	if err != nil {
 		return false, fmt.Errorf("read the checkpoint: %w", err)
 	}
 	if err := p.verify(ctx, cp); err != nil {
 		return false, err
 	}
-	// A store that is being built stays so over interruptions of the log.
-	p.building = !p.Status().CaughtUp && (p.building || cp.Seq == 0)
-	p.advance(cp.Seq, !p.building, false)
-	a := &applier{Projector: p, at: cp, folder: folder{store: p.cfg.Store, cache: newCache(p.cfg.CacheSize)}}
-
-	tail, stop := context.WithCancel(ctx)
-	defer stop()
-	runs := make(chan eventstore.Batch, queuedRuns)
-	ended := make(chan error, 1)
-	go func() {
-		defer close(runs)
-		ended <- p.cfg.Log.Tail(tail, cp.Seq+1, func(ctx context.Context, b eventstore.Batch) error {
-			run := eventstore.Batch{Events: append([]eventstore.Event(nil), b.Events...), CaughtUp: b.CaughtUp}
-			for i := range run.Events {
-				run.Events[i].Raw = nil // not needed, and large
-			}
-			select {
-			case runs <- run:
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		})
-	}()
-	err = a.applyAll(ctx, runs)
-	stop()
-	for range runs { // let the tail end
+	state, err := p.cfg.Store.State(ctx)
+	if err != nil {
+		return false, fmt.Errorf("read the state of the tables: %w", err)
 	}
-	if tailErr := <-ended; err == nil {
-		err = tailErr
-	}
+	p.begins(cp.Seq, state)
+	a := p.applier(lead, cp, true)
+	a.took = func() { p.took(a.at.Seq, false) }
+	err = a.follow(ctx)
 	return a.at != cp, err
+}
+
+// follow looks how far the tables are, which another process writes to, until it is
+// time to ask for the lead again: seldom, and often while somebody waits.
+func (p *Projector) follow(ctx context.Context) error {
+	for until := time.Now().Add(p.cfg.LeadEvery); ; {
+		looked := time.Now()
+		state, err := p.cfg.Store.State(ctx)
+		if err != nil {
+			return fmt.Errorf("read the state of the tables: %w", err)
+		}
+		p.saw(state)
+		wait := time.Until(until)
+		if wait <= 0 {
+			return nil
+		}
+		if p.awaited() {
+			wait = min(wait, lookEvery)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-p.hurry:
+			err = sleep(ctx, time.Until(looked.Add(lookEvery)))
+		case <-timer.C:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		timer.Stop()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// lookEvery is how often a follower looks how far the tables are while somebody waits.
+const lookEvery = 5 * time.Millisecond
+
+// watchHead keeps asking for the end of the log, so that the lag shows whatever the
+// store does.
+func (p *Projector) watchHead(ctx context.Context) {
+	for {
+		if head, err := p.cfg.Log.Head(ctx); err == nil {
+			p.sawHead(head)
+			p.nudge() // a follower holds the tables against it
+		}
+		if sleep(ctx, p.cfg.LeadEvery) != nil {
+			return
+		}
+	}
 }
 
 // verify checks that the log holds the event of the checkpoint.
@@ -123,14 +186,22 @@ func (p *Projector) verify(ctx context.Context, cp Checkpoint) error {
 }
 
 // passing reports whether an error is one to try again after.
-func passing(err error) bool { return domain.KindOf(err) == domain.KindUnavailable }
+func passing(err error) bool {
+	return domain.KindOf(err) == domain.KindUnavailable || domain.CodeOf(err) == CodeBuildRunning
+}
+
+// replaced reports whether the tables are not those that were written to: they were
+// swapped or are gone, or another process has written. That is no fault.
+func replaced(err error) bool {
+	return errors.Is(err, ErrCheckpointMoved) || errors.Is(err, ErrNoTables)
+}
 
 // waiting notes an error that may pass, and waits.
 func (p *Projector) waiting(ctx context.Context, err error, wait *backoff) {
 	if p.Status().Err == nil {
 		p.log.WarnContext(ctx, "projector waits and tries again", slog.Any("error", err))
 	}
-	p.fail(err, false)
+	p.fail(err, wait.tries+1)
 	p.metrics.retries.Inc()
 	_ = wait.sleep(ctx) // the caller looks at ctx
 }
@@ -138,16 +209,32 @@ func (p *Projector) waiting(ctx context.Context, err error, wait *backoff) {
 func (p *Projector) backoff() *backoff { return &backoff{next: p.cfg.RetryMin, max: p.cfg.RetryMax} }
 
 // backoff is a wait that doubles.
-type backoff struct{ next, max time.Duration }
+type backoff struct {
+	next, max time.Duration
+	tries     int
+}
 
 func (b *backoff) sleep(ctx context.Context) error {
-	timer := time.NewTimer(b.next)
-	defer timer.Stop()
+	wait := b.next
 	b.next = min(2*b.next, b.max)
+	b.tries++
+	return sleep(ctx, wait)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// bounded does what must be done although the context may have ended.
+func bounded(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	return do(ctx)
 }

@@ -10,7 +10,7 @@ import (
 // it, and nothing panics.
 func FuzzParseToken(f *testing.F) {
 	const filter = "keys of someone"
-	valid := makeToken(position{Seq: 42, Now: 1_700_000_000_000_000}, filter)
+	valid := makeToken(pageToken{Position: Position{Seq: 42}, Now: 1_700_000_000_000_000}, filter)
 	for _, seed := range [...]string{"", valid, valid[:len(valid)-1], valid + "=", valid + "\n", "e30", "eyJzIjo0Mn0", "bnVsbA"} {
 		f.Add(seed)
 	}
@@ -33,7 +33,7 @@ func FuzzParseToken(f *testing.F) {
 
 func TestTokensOfOneCharacterChanged(t *testing.T) {
 	const filter = "keys of someone"
-	valid := makeToken(position{Seq: 42, Now: 7}, filter)
+	valid := makeToken(pageToken{Position: Position{Seq: 42}, Now: 7}, filter)
 	if p, err := parseToken(valid, filter); err != nil || p.Seq != 42 || p.Now != 7 {
 		t.Fatalf("%+v, %v", p, err)
 	}
