@@ -11,7 +11,7 @@ func (v *Verifier) Active(id domain.KeyID) (domain.Authority, bool) {
 	if !ok || rec.typ != typeManagement || !v.fresh() {
 		return domain.Authority{}, false
 	}
-	if code, _ := v.judge(&rec, &Requirement{}); code != CodeValid {
+	if code, _ := rec.judge(&Requirement{}, v.catalogue, v.now); code != CodeValid {
 		return domain.Authority{}, false
 	}
 	v.authMu.RLock()

@@ -4,7 +4,7 @@
 // Doors call [Verifier.Verify] for customers' keys and [Verifier.Authenticate] for
 // management keys; whoever starts a node runs [Verifier.Run]; whoever has written
 // waits with [Verifier.WaitFor] until the table shows it. An answer is a [Code];
-// [Explain] says what doors make of it.
+// [Explain] says what doors make of it. [Judge] is the same check of a key of the past.
 //
 // A check costs one SHA-256 of the token, one HMAC for each pepper that keys use
 // (normally one), and one look into a hash table. It allocates nothing and waits only for

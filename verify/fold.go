@@ -100,12 +100,8 @@ func (v *Verifier) claim(ctx context.Context, e *eventstore.Event, spec *domain.
 		v.refuse(ctx, e, "an earlier event of this key was void", spec.ID)
 		return
 	}
-	rec := &record{
-		mac: spec.Mac, id: domain.KeyID(strings.Clone(string(spec.ID))), account: v.fold.account(spec.Account),
-		networks: networksOf(spec.AllowedIPs), expires: instantOf(spec.ExpiresAt), ends: instant{sec: neverSec},
-		typ: keyTypeOf(spec.Type), environment: environmentOf(spec.Environment),
-	}
-	rec.scopes = v.fold.compile(rec.typ, spec.Scopes)
+	rec := recordOf(spec, v.fold.compile(keyTypeOf(spec.Type), spec.Scopes))
+	rec.id, rec.account = domain.KeyID(strings.Clone(string(spec.ID))), v.fold.account(spec.Account)
 	if p := v.pepper(spec.PepperID); p != nil {
 		p.inUse.Store(true)
 	} else {

@@ -27,6 +27,15 @@ type record struct {
 	_ [8]byte // up to 128 bytes: in a large slice no record begins amid a cache line
 }
 
+// recordOf returns the record of a new key.
+func recordOf(spec *domain.KeySpec, scopes *scopeSet) *record {
+	return &record{
+		mac: spec.Mac, id: spec.ID, account: spec.Account, scopes: scopes,
+		networks: networksOf(spec.AllowedIPs), expires: instantOf(spec.ExpiresAt), ends: instant{sec: neverSec},
+		typ: keyTypeOf(spec.Type), environment: environmentOf(spec.Environment),
+	}
+}
+
 // One byte each in a record, where the domain has strings.
 type (
 	keyType     uint8

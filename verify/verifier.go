@@ -153,7 +153,7 @@ func (v *Verifier) Verify(token string, req Requirement) Result {
 		v.metrics.api[code.index()].Inc()
 		return Result{Code: code, AsOfSeq: asOf}
 	}
-	code, missing := v.judge(&rec, &req)
+	code, missing := rec.judge(&req, v.catalogue, v.now)
 	if code == CodeValid && !fresh {
 		code = CodeStale
 	}
@@ -173,7 +173,7 @@ func (v *Verifier) Authenticate(token string) (domain.Authority, Result) {
 		v.metrics.management[code.index()].Inc()
 		return domain.Authority{}, Result{Code: code, AsOfSeq: asOf}
 	}
-	code, _ = v.judge(&rec, &Requirement{})
+	code, _ = rec.judge(&Requirement{}, v.catalogue, v.now)
 	if code == CodeValid && !fresh {
 		code = CodeStale
 	}
@@ -207,6 +207,18 @@ func (v *Verifier) Find(id domain.KeyID) (domain.AccountID, domain.KeyType, bool
 	return rec.account, rec.typ.domain(), true
 }
 
+// Identify returns whose token it is, dead or alive: the code is VALID if it is a
+// customer's key's, and MISSING, MALFORMED, UNKNOWN or STALE otherwise. Nothing is
+// checked and nothing counted: what the key may do is to be asked of something
+// else, such as [Judge].
+func (v *Verifier) Identify(token string) (domain.KeyID, domain.AccountID, Code) {
+	var rec record
+	if code := v.find(token, typeAPI, v.fresh(), &rec); code != CodeValid {
+		return "", "", code
+	}
+	return rec.id, rec.account, CodeValid
+}
+
 // find looks a token up. The code is VALID if rec was set to a key of the type. A miss
 // in a table that is not fresh is STALE: the key may be there by now, and an
 // imported one may have any form.
@@ -237,39 +249,5 @@ func (v *Verifier) find(token string, typ keyType, fresh bool, rec *record) Code
 		return CodeUnknown
 	default:
 		return CodeMalformed
-	}
-}
-
-// judge decides the codes from REVOKED on, except STALE.
-func (v *Verifier) judge(rec *record, req *Requirement) (Code, domain.Scope) {
-	if rec.mortal() {
-		switch rec.status(instantOf(v.now())) {
-		case domain.StatusRevoked:
-			return CodeRevoked, ""
-		case domain.StatusExpired:
-			return CodeExpired, ""
-		case domain.StatusActive:
-		}
-	}
-	switch {
-	case req.Environment != "" && req.Environment != rec.environment.domain():
-		return CodeWrongEnvironment, ""
-	case req.Owner != "" && req.Owner != rec.account:
-		return CodeResourceNotAccessible, ""
-	case !rec.admits(req.IP):
-		return CodeIPNotAllowed, ""
-	}
-	for _, s := range req.Scopes {
-		if i, listed := v.catalogue.Index(s); !listed || !rec.scopes.has(i) {
-			return CodeInsufficientScope, s
-		}
-	}
-	return CodeValid, ""
-}
-
-func (r *record) result(code Code, missing domain.Scope, asOf uint64) Result {
-	return Result{
-		Code: code, KeyID: r.id, Account: r.account, Environment: r.environment.domain(), Scopes: r.scopes.held,
-		ExpiresAt: r.expires.time(), AsOfSeq: asOf, Missing: missing,
 	}
 }
