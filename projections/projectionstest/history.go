@@ -16,20 +16,25 @@ func Start() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
 
 // History draws least to most events as commands would write them, and some that no
 // command would: claims of ids and macs that are taken, bodies that contradict
-// their subjects, events of keys that do not exist.
+// their subjects, events of keys that do not exist. The nodes' clocks differ: times
+// go back a little now and then.
 func History(t *rapid.T, least, most int) []eventstore.Event {
-	h := &history{t: t, now: Start()}
-	var events []eventstore.Event
-	for range rapid.IntRange(least, most).Draw(t, "events") {
-		h.now = h.now.Add(time.Duration(rapid.IntRange(0, 3600_000_000).Draw(t, "elapsed")) * time.Microsecond)
-		events = append(events, h.event())
-	}
-	return events
+	h := &history{now: Start()}
+	return h.draw(t, rapid.IntRange(least, most).Draw(t, "events"))
 }
 
 // Example returns a history of n events that is the same for the same seed.
 func Example(n, seed int) []eventstore.Event {
-	return rapid.Custom(func(t *rapid.T) []eventstore.Event { return History(t, n, n) }).Example(seed)
+	// rapid keeps what one example drew until it ends: a long history is made of many,
+	// each of which continues the one before.
+	const chunk = 1000
+	h := &history{now: Start()}
+	events := make([]eventstore.Event, 0, n)
+	for i := 0; len(events) < n; i++ {
+		size := min(chunk, n-len(events))
+		events = append(events, rapid.Custom(func(t *rapid.T) []eventstore.Event { return h.draw(t, size) }).Example(seed+i*1_000_003)...)
+	}
+	return events
 }
 
 // history is what has been drawn so far.
@@ -37,6 +42,18 @@ type history struct {
 	t    *rapid.T
 	now  time.Time
 	keys []domain.KeySpec // of every claim, void ones too
+	n    int              // events
+}
+
+func (h *history) draw(t *rapid.T, n int) []eventstore.Event {
+	h.t = t
+	events := make([]eventstore.Event, n)
+	for i := range events {
+		h.now = h.now.Add(time.Duration(rapid.IntRange(0, 3600_000_000).Draw(t, "elapsed")) * time.Microsecond)
+		h.n++
+		events[i] = h.event()
+	}
+	return events
 }
 
 func (h *history) event() eventstore.Event {
@@ -86,7 +103,7 @@ func (h *history) spec() domain.KeySpec {
 	spec := domain.KeySpec{
 		ID: domain.KeyID(fmt.Sprintf("key_%016d", n)), Account: h.account(), Type: domain.KeyTypeAPI,
 		Name: h.text("name"), Environment: rapid.SampledFrom([]domain.Environment{domain.EnvironmentLive, domain.EnvironmentTest}).Draw(h.t, "environment"),
-		Scopes: h.scopes(), Mac: domain.Mac{byte(n), byte(n >> 8), 1}, PepperID: "pepper1", Display: fmt.Sprintf("sk_live_%08d…", n),
+		Scopes: h.scopes(), Mac: domain.Mac{byte(n), byte(n >> 8), byte(n >> 16), 1}, PepperID: "pepper1", Display: fmt.Sprintf("sk_live_%08d…", n),
 		ExpiresAt: h.deadline(), AllowedIPs: h.prefixes(), Metadata: h.metadata(),
 	}
 	if rapid.Bool().Draw(h.t, "described") {
@@ -140,10 +157,14 @@ func (h *history) update() domain.KeyUpdated {
 }
 
 func (h *history) envelope(a eventstore.Aggregate, data domain.KeyEvent) eventstore.Event {
-	return eventstore.Event{
-		Source: "test", Time: h.now, Aggregate: a, Actor: h.actor(), Command: "a_command",
-		CommandID: "command", RequestID: "request", Data: data,
+	e := eventstore.Event{
+		Source: "test", Time: h.now, Aggregate: a, Actor: h.actor(), Command: h.command(),
+		CommandID: h.commandID(), RequestID: h.requestID(), Data: data,
 	}
+	if rapid.IntRange(0, 9).Draw(h.t, "slow clock") == 0 {
+		e.Time = e.Time.Add(-time.Duration(rapid.IntRange(0, 7200).Draw(h.t, "seconds")) * time.Second)
+	}
+	return e
 }
 
 func (h *history) account() domain.AccountID {
@@ -151,7 +172,20 @@ func (h *history) account() domain.AccountID {
 }
 
 func (h *history) actor() domain.ActorID {
-	return rapid.SampledFrom([]domain.ActorID{"key_operator", domain.SystemActor}).Draw(h.t, "actor")
+	return rapid.SampledFrom([]domain.ActorID{"key_operator", domain.SystemActor, "key_Operator"}).Draw(h.t, "actor")
+}
+
+func (h *history) command() domain.CommandName {
+	return rapid.SampledFrom([]domain.CommandName{domain.CommandCreateKey, domain.CommandUpdateKey, domain.CommandRotateKey, ""}).Draw(h.t, "command")
+}
+
+// commandID draws an id that a few events share.
+func (h *history) commandID() string {
+	return fmt.Sprintf("command-%d", h.n/2+rapid.IntRange(0, 3).Draw(h.t, "command id"))
+}
+
+func (h *history) requestID() string {
+	return rapid.SampledFrom([]string{"", "request", fmt.Sprintf("request-%d", h.n/8)}).Draw(h.t, "request id")
 }
 
 // text draws words with what trips up LIKE patterns, JSON, and folding of case.
@@ -182,12 +216,21 @@ func (h *history) metadata() map[string]string {
 	return m
 }
 
-// deadline draws an expiry near now, or none.
+// deadline draws an expiry near now, or none. Some deadlines meet, and some have
+// nanoseconds, which read stores cut.
 func (h *history) deadline() time.Time {
 	if rapid.Bool().Draw(h.t, "for ever") {
 		return time.Time{}
 	}
-	return h.now.Add(h.hours())
+	at := h.now.Add(h.hours())
+	switch rapid.IntRange(0, 3).Draw(h.t, "deadline") {
+	case 0:
+		return at.Add(7*time.Microsecond + time.Duration(rapid.IntRange(1, 999).Draw(h.t, "nanoseconds")))
+	case 1:
+		return at.Truncate(24 * time.Hour)
+	default:
+		return at
+	}
 }
 
 // hours draws few distinct spans, so that deadlines meet.

@@ -2,12 +2,9 @@ package projectionstest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
-	"testing"
-	"time"
 
 	"github.com/keyledger/keyledger/eventstore"
 	"github.com/keyledger/keyledger/projections"
@@ -89,31 +86,5 @@ func (l *Log) Tail(ctx context.Context, from uint64, handle func(context.Context
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}
-}
-
-// Project brings the store up to date with the log, through a projector, and
-// stops it again. Members of cfg other than Store and Log are used as they are.
-func Project(tb testing.TB, store projections.Store, log projections.Log, cfg projections.Config) {
-	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), time.Minute)
-	defer cancel()
-	cfg.Store, cfg.Log = store, log
-	p, err := projections.New(cfg)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	head, err := log.Head(ctx)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	running, stop := context.WithCancel(ctx)
-	defer stop()
-	ended := make(chan error, 1)
-	go func() { ended <- p.Run(running) }()
-	err = errors.Join(p.WaitCaughtUp(ctx), p.WaitFor(ctx, head))
-	stop()
-	if runErr := <-ended; err != nil || runErr != nil {
-		tb.Fatalf("project events up to %d: %v; %v", head, err, runErr)
 	}
 }

@@ -11,123 +11,252 @@ import (
 	"github.com/keyledger/keyledger/projections"
 )
 
-// Model answers what a store answers, by folding all events for every question. It
-// shares no code with the projector but the meaning of a key (domain) and the
-// form of an entry's changes.
-type Model struct{ events []eventstore.Event }
+// Model answers what a [projections.Reader] answers, by folding the events up to
+// the moment that is asked for. It shares no code with projector and stores but the
+// meaning of a key (domain) and what [projections.Normalize] says is kept of it.
+// It holds on to the last fold, since tests ask many things about one moment. It is
+// for one goroutine.
+type Model struct {
+	events []eventstore.Event
+	used   map[domain.KeyID]time.Time
 
-// NewModel makes a model of a log.
-func NewModel(events []eventstore.Event) *Model { return &Model{events: events} }
+	fold    *fold
+	keys    []projections.KeyRecord // after fold.seq events, in the order of their creation
+	entries []projections.AuditEntry
+}
 
-// Keys returns all keys that match, newest first.
+// NewModel makes a model of a log, whose events have seqs from 1.
+func NewModel(events []eventstore.Event) *Model {
+	return &Model{events: events, used: map[domain.KeyID]time.Time{}}
+}
+
+// Use notes uses, as projections.UsageWriter does.
+func (m *Model) Use(uses ...projections.KeyUse) {
+	for _, u := range uses {
+		if at := projections.Micros(u.At); at.After(m.used[u.Key]) {
+			m.used[u.Key] = at
+		}
+	}
+}
+
+// Keys returns all keys that match, in the order of the query, whatever its page.
 func (m *Model) Keys(q projections.KeyQuery) []projections.KeyRecord {
-	state, _ := m.fold()
+	if q.At != nil {
+		q.Now = q.At.Time
+	}
 	var found []projections.KeyRecord
-	for _, r := range state {
-		if matches(r, q) {
+	for _, r := range m.all(q.At) {
+		if matches(&r, q) {
 			found = append(found, r)
 		}
 	}
-	slices.SortFunc(found, func(a, b projections.KeyRecord) int { return cmp.Compare(b.CreatedSeq, a.CreatedSeq) })
+	slices.SortFunc(found, order(q.Sort))
 	return found
 }
 
-// Key returns the key, if there is one.
-func (m *Model) Key(id domain.KeyID) (projections.KeyRecord, bool) {
-	state, _ := m.fold()
-	r, ok := state[id]
-	return r, ok
+// Key returns the key as it is or was, if there is or was one.
+func (m *Model) Key(id domain.KeyID, at *projections.Moment) (projections.KeyRecord, bool) {
+	for _, r := range m.all(at) {
+		if r.ID == id {
+			return r, true
+		}
+	}
+	return projections.KeyRecord{}, false
 }
 
-// Audit returns all entries that match, newest first, without their Changes and
-// Reason, which tests state by hand.
-func (m *Model) Audit(q projections.AuditQuery) []projections.AuditEntry {
-	_, void := m.fold()
-	var found []projections.AuditEntry
-	for _, e := range slices.Backward(m.events) {
-		ok := (q.Account == "" || e.Aggregate.Account == q.Account) && (q.Key == "" || e.Aggregate.ID == string(q.Key)) &&
-			e.Seq >= q.FromSeq && (q.ToSeq == 0 || e.Seq <= q.ToSeq)
-		if !ok {
-			continue
-		}
-		action, _ := strings.CutPrefix(string(e.Type()), "keyledger.")
-		action, _ = strings.CutSuffix(action, ".v1")
-		found = append(found, projections.AuditEntry{
-			Seq: e.Seq, Time: e.Time, Account: e.Aggregate.Account, Actor: e.Actor, Action: projections.Action(action),
-			Command: e.Command, Subject: e.Aggregate.ID, Void: void[e.Seq], CommandID: e.CommandID, RequestID: e.RequestID, EventID: e.ID,
-		})
+// Moment returns the moment that a time or a sequence of the log names.
+func (m *Model) Moment(at projections.At) projections.Moment {
+	if at.Time.IsZero() {
+		return projections.Moment{Seq: at.Seq, Time: m.clock(at.Seq)}
 	}
-	return found
+	moment := projections.Moment{Time: projections.Micros(at.Time)}
+	for _, entry := range m.log() {
+		if entry.Clock.After(moment.Time) {
+			break
+		}
+		moment.Seq = entry.Seq
+	}
+	return moment
 }
 
-// fold returns the keys as they are, and which events are void.
-func (m *Model) fold() (map[domain.KeyID]projections.KeyRecord, map[uint64]projections.VoidReason) {
-	keys := map[domain.KeyID]projections.KeyRecord{}
-	macs := map[domain.Mac]bool{}
-	voidAggregates := map[eventstore.Aggregate]projections.VoidReason{}
-	void := map[uint64]projections.VoidReason{}
-	for _, e := range m.events {
-		id := domain.KeyID(e.Aggregate.ID)
-		key, exists := keys[id]
-		owns := exists && key.Account == e.Aggregate.Account
-		var spec *domain.KeySpec
-		switch data := e.Data.(type) {
-		case domain.KeyCreated:
-			spec = &data.KeySpec
-		case domain.KeyImported:
-			spec = &data.KeySpec
-		case domain.KeyUpdated, domain.KeyRotated, domain.KeyRevoked, domain.KeyExpiring, domain.KeyExpired, domain.KeyLeaked:
-		}
-		var reason projections.VoidReason
-		switch {
-		case owns && spec != nil:
-			void[e.Seq] = projections.VoidCreatedTwice
-			continue
-		case owns:
-		case voidAggregates[e.Aggregate] != "":
-			reason = voidAggregates[e.Aggregate]
-		case exists:
-			reason = projections.VoidKeyIDTaken
-		case spec == nil:
-			reason = projections.VoidNoKey
-		case spec.ID != id || spec.Account != e.Aggregate.Account:
-			reason = projections.VoidSubjectMismatch
-		case macs[spec.Mac]:
-			reason = projections.VoidMacTaken
-		}
-		if reason != "" {
-			voidAggregates[e.Aggregate], void[e.Seq] = reason, reason
-			continue
-		}
-		if spec != nil {
-			macs[spec.Mac] = true
-			key.CreatedSeq = e.Seq
-		}
-		data, _ := e.Data.(domain.KeyEvent)
-		key.Key, key.Seq = domain.Evolve(key.Key, data), e.Seq
-		keys[id] = key
+// clock returns the log's clock at an event, zero before the first.
+func (m *Model) clock(seq uint64) time.Time {
+	if seq == 0 {
+		return time.Time{}
 	}
-	for id, key := range keys {
+	return m.log()[seq-1].Clock
+}
+
+// all returns every key as it is, with its use, or as it was at a moment, without.
+func (m *Model) all(at *projections.Moment) []projections.KeyRecord {
+	seq := uint64(len(m.events))
+	if at != nil {
+		seq = at.Seq
+	}
+	if m.fold == nil || m.fold.seq > seq {
+		m.fold, m.keys = newFold(), nil
+	}
+	if m.keys == nil || m.fold.seq < seq {
+		for m.fold.seq < seq {
+			m.fold.add(&m.events[m.fold.seq])
+		}
+		m.keys = m.fold.all()
+	}
+	if at != nil {
+		return m.keys
+	}
+	keys := slices.Clone(m.keys)
+	for i := range keys {
+		keys[i].LastUsedAt = m.used[keys[i].ID]
+	}
+	return keys
+}
+
+// fold is the state after the events up to seq.
+type fold struct {
+	seq   uint64
+	keys  map[domain.KeyID]projections.KeyRecord
+	macs  map[domain.Mac]bool
+	voids map[eventstore.Aggregate]projections.VoidReason
+}
+
+func newFold() *fold {
+	return &fold{
+		keys: map[domain.KeyID]projections.KeyRecord{}, macs: map[domain.Mac]bool{},
+		voids: map[eventstore.Aggregate]projections.VoidReason{},
+	}
+}
+
+// add takes in the next event and returns why it is void, "" if it is not.
+func (f *fold) add(e *eventstore.Event) projections.VoidReason {
+	f.seq = e.Seq
+	id := domain.KeyID(e.Aggregate.ID)
+	key, exists := f.keys[id]
+	owns := exists && key.Account == e.Aggregate.Account
+	var spec *domain.KeySpec
+	switch data := e.Data.(type) {
+	case domain.KeyCreated:
+		spec = &data.KeySpec
+	case domain.KeyImported:
+		spec = &data.KeySpec
+	case domain.KeyUpdated, domain.KeyRotated, domain.KeyRevoked, domain.KeyExpiring, domain.KeyExpired, domain.KeyLeaked:
+	}
+	var reason projections.VoidReason
+	switch {
+	case owns && spec != nil:
+		return projections.VoidCreatedTwice
+	case owns:
+	case f.voids[e.Aggregate] != "":
+		reason = f.voids[e.Aggregate]
+	case exists:
+		reason = projections.VoidKeyIDTaken
+	case spec == nil:
+		reason = projections.VoidNoKey
+	case spec.ID != id || spec.Account != e.Aggregate.Account:
+		reason = projections.VoidSubjectMismatch
+	case f.macs[spec.Mac]:
+		reason = projections.VoidMacTaken
+	}
+	if reason != "" {
+		f.voids[e.Aggregate] = reason
+		return reason
+	}
+	if spec != nil {
+		f.macs[spec.Mac] = true
+		key.CreatedSeq = e.Seq
+	}
+	data, _ := e.Data.(domain.KeyEvent)
+	key.Key, key.Seq = domain.Evolve(key.Key, data), e.Seq
+	f.keys[id] = key
+	return ""
+}
+
+// all returns the keys as stores hold them, in the order of their creation.
+func (f *fold) all() []projections.KeyRecord {
+	keys := make([]projections.KeyRecord, 0, len(f.keys))
+	for _, key := range f.keys {
 		key.Key = projections.Normalize(key.Key)
-		keys[id] = key
+		keys = append(keys, key)
 	}
-	return keys, void
+	slices.SortFunc(keys, order(projections.SortOldest))
+	return keys
 }
 
-func matches(r projections.KeyRecord, q projections.KeyQuery) bool {
-	return (q.Account == "" || r.Account == q.Account) &&
-		(q.Type == "" || r.Type == q.Type) &&
-		(q.Environment == "" || r.Environment == q.Environment) &&
-		(q.Status == "" || r.Status(q.Now.Truncate(time.Microsecond)) == q.Status) &&
-		(q.Scope == "" || r.Scopes.Cover(q.Scope)) &&
-		(q.Text == "" || holdsText(r, q.Text)) &&
-		(q.ExpiringBefore.IsZero() || !r.ExpiresAt.IsZero() && r.ExpiresAt.Before(q.ExpiringBefore.Truncate(time.Microsecond)))
+// matches states the conditions of a query once more, in the words of its members.
+func matches(r *projections.KeyRecord, q projections.KeyQuery) bool {
+	now, unusedSince := projections.Micros(q.Now), projections.Micros(q.UnusedSince)
+	switch {
+	case q.Account != "" && r.Account != q.Account,
+		q.Type != "" && r.Type != q.Type,
+		q.Environment != "" && r.Environment != q.Environment,
+		q.Status != "" && r.Status(now) != q.Status,
+		q.Scope != "" && !r.Scopes.Cover(q.Scope),
+		q.CreatedBy != "" && r.CreatedBy != q.CreatedBy,
+		!within(r.CreatedAt, q.Created), !within(r.ExpiresAt, q.Expires), !within(r.LastUsedAt, q.LastUsed):
+		return false
+	}
+	if !unusedSince.IsZero() {
+		created := r.CreatedAt.Before(unusedSince)
+		used := !r.LastUsedAt.IsZero() && !r.LastUsedAt.Before(unusedSince)
+		if !created || used {
+			return false
+		}
+	}
+	return q.Text == "" || holdsText(r, q.Text)
 }
 
-func holdsText(r projections.KeyRecord, text string) bool {
+// within reports whether there is a time and it is not before the one end and
+// before the other.
+func within(at time.Time, r projections.TimeRange) bool {
+	from, before := projections.Micros(r.From), projections.Micros(r.Before)
+	if from.IsZero() && before.IsZero() {
+		return true
+	}
+	return !at.IsZero() && (from.IsZero() || !at.Before(from)) && (before.IsZero() || at.Before(before))
+}
+
+func holdsText(r *projections.KeyRecord, text string) bool {
 	in := []string{r.Name, r.Description}
 	for name, value := range r.Metadata {
 		in = append(in, name, value)
 	}
 	return slices.ContainsFunc(in, func(s string) bool { return strings.Contains(strings.ToLower(s), strings.ToLower(text)) })
+}
+
+// order returns the comparison of an order of keys.
+func order(s projections.KeySort) func(a, b projections.KeyRecord) int {
+	if s == "" {
+		s = projections.SortNewest
+	}
+	member, down := strings.CutPrefix(string(s), "-")
+	return func(a, b projections.KeyRecord) int {
+		c := 0
+		switch member {
+		case "name":
+			c = strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name))
+		case "expires_at":
+			c = compareTimes(a.ExpiresAt, b.ExpiresAt, 1)
+		case "last_used_at":
+			c = compareTimes(a.LastUsedAt, b.LastUsedAt, -1)
+		}
+		c = cmp.Or(c, cmp.Compare(a.CreatedSeq, b.CreatedSeq))
+		if down {
+			return -c
+		}
+		return c
+	}
+}
+
+// compareTimes compares times; none is after all others (1), or before them (-1).
+func compareTimes(a, b time.Time, none int) int {
+	switch {
+	case a.IsZero() && b.IsZero():
+		return 0
+	case a.IsZero():
+		return none
+	case b.IsZero():
+		return -none
+	default:
+		return a.Compare(b)
+	}
 }
