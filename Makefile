@@ -29,11 +29,12 @@ test: test-tools ## Run all tests with the race detector
 	CGO_ENABLED=1 go test -race -vet=off -timeout 10m ./...
 
 # The race detector needs a C compiler; strace shows that a create is synced to
-# the disk before it is acknowledged.
+# the disk before it is acknowledged; the read store runs on PostgreSQL too.
 .PHONY: test-tools
 test-tools:
 	@scripts/ensure.sh "$$(go env CC)" gcc libc6-dev
 	@scripts/ensure.sh strace strace
+	@scripts/ensure-postgres.sh
 
 # CGO_ENABLED=0: what is linted needs no C compiler, wherever it is linted.
 .PHONY: lint
