@@ -15,7 +15,7 @@ if [[ $EUID -eq 0 ]] && command -v apt-get >/dev/null && ! command -v initdb >/d
   echo "PostgreSQL is missing: installing postgresql" >&2
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq >&2
-  apt-get install -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 postgresql >&2
+  apt-get install -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold postgresql >&2
   compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null && exit 0
 fi
 exec "$(dirname "${BASH_SOURCE[0]}")/ensure.sh" initdb postgresql
