@@ -34,7 +34,6 @@ test: test-tools ## Run all tests with the race detector
 test-tools:
 	@scripts/ensure.sh "$$(go env CC)" gcc libc6-dev
 	@scripts/ensure.sh strace strace
-	@scripts/ensure.sh postgres postgresql
 	@scripts/ensure-postgres.sh
 
 # CGO_ENABLED=0: what is linted needs no C compiler, wherever it is linted.
