@@ -3,6 +3,8 @@ package projections
 import (
 	"math"
 	"time"
+
+	"github.com/keyledger/keyledger/domain"
 )
 
 // Status tells how far the tables are.
@@ -112,13 +114,13 @@ func (p *Projector) level() {
 	}
 }
 
-// fail notes why the tables do not follow at present. After a second try those
-// who wait for the tables are told.
+// fail notes why the tables do not follow at present. After a second try those who
+// wait for the tables are told, if what is wrong is that something is away.
 func (p *Projector) fail(err error, tries int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.status.Err = err
-	if tries > 1 && !p.away {
+	if tries > 1 && !p.away && domain.KindOf(err) == domain.KindUnavailable {
 		p.away = true
 		p.broadcast()
 	}
