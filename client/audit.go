@@ -32,7 +32,7 @@ type AuditQuery struct {
 func (q AuditQuery) values() url.Values {
 	v := url.Values{}
 	for _, p := range [...]struct{ name, value string }{
-		{"account", q.Account}, {"actor", q.Actor}, {"action", q.Action}, {"key", q.KeyID},
+		{"account", q.Account}, {"actor", q.Actor}, {"action", q.Action}, {"key_id", q.KeyID},
 		{"command", q.Command}, {"command_id", q.CommandID}, {"request_id", q.RequestID}, {"page_token", q.PageToken},
 	} {
 		set(v, p.name, p.value)

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/verify"
@@ -127,6 +128,9 @@ func parseQuery(raw string) (url.Values, error) {
 		suspect := strings.EqualFold(name, "access_token") || strings.EqualFold(name, "key") || domain.ContainsToken(name)
 		for _, v := range values {
 			suspect = suspect || domain.ContainsToken(v)
+			if !utf8.ValidString(v) || strings.Contains(v, "\x00") { // no database takes it
+				return nil, domain.NewError(domain.KindInvalid, "invalid_query", "the query holds what is not text", "send UTF-8 without the character 0")
+			}
 		}
 		if suspect {
 			return nil, domain.NewError(domain.KindInvalid, "credential_in_query", "the query carries a key, or has a parameter that could",

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/projections"
 )
 
 // A command is answered as soon as the log has it, and what is made from the log
@@ -52,6 +53,9 @@ func (s *Server) awaitSeq(ctx context.Context, f *follower, seq uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.AwaitTimeout)
 	defer cancel()
 	if err := f.applier.WaitFor(ctx, seq); err != nil {
+		if domain.KindOf(err) == domain.KindUnavailable && domain.CodeOf(err) != projections.CodeBehind {
+			return fromTables(err) // it said at once what is wrong
+		}
 		return notCaughtUp(err)
 	}
 	raise(&f.reached, seq)
@@ -65,6 +69,16 @@ func (s *Server) awaitAsked(ctx context.Context, f *follower, p seqParam) error 
 		return err
 	}
 	return s.await(ctx, f, seq)
+}
+
+// awaitHead waits until the follower shows the whole log, and so what was
+// acknowledged anywhere. It returns the last seq.
+func (s *Server) awaitHead(ctx context.Context, f *follower) (uint64, error) {
+	head, err := s.cfg.History.Head(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return head, s.await(ctx, f, head)
 }
 
 func notCaughtUp(cause error) error {

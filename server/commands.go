@@ -51,11 +51,7 @@ func (s *Server) target(ctx context.Context, t domain.KeyType, p idParam) (comma
 	x.keyID = id
 	account, visible := s.find(x.authority, t, id)
 	if !visible {
-		head, err := s.cfg.History.Head(ctx)
-		if err != nil {
-			return command.Target{}, err
-		}
-		if err := s.await(ctx, &s.verifier, head); err != nil {
+		if _, err := s.awaitHead(ctx, &s.verifier); err != nil {
 			return command.Target{}, err
 		}
 		if account, visible = s.find(x.authority, t, id); !visible {

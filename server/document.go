@@ -26,6 +26,7 @@ const (
 	tagManagement = "Management keys"
 	tagVerify     = "Verification"
 	tagEvents     = "Events"
+	tagAudit      = "Audit log"
 	tagOperations = "Operation of the server"
 )
 
@@ -47,6 +48,7 @@ func (s *Server) newDocument(registry huma.Registry) *huma.OpenAPI {
 			{Name: tagKeys, Description: "Customers' keys."},
 			{Name: tagVerify, Description: "May this key do this?"},
 			{Name: tagEvents, Description: "The history of everything, in one order."},
+			{Name: tagAudit, Description: "Who did what to which key, and what changed."},
 			{Name: tagManagement, Description: "Keys of the control plane."},
 			{Name: tagOperations, Description: "What operators watch."},
 		},
@@ -191,7 +193,9 @@ var commonParameters = map[string]string{
 	"id":              "The key's id.",
 	"account":         "One tenant only. Only instance keys may name another account than their own.",
 	"page_size":       "How many at most; 50 if absent, and never more than 1000.",
-	"page_token":      "The next_page_token of the page before. The other parameters must stay the same.",
+	"page_token":      "The next_page_token or prev_page_token of another page. The other parameters must stay the same.",
+	"at":              "Answer with what was true at this instant of the past.",
+	"seq":             "Answer with what was true just after the event with this sequence number. Either at or seq.",
 	"min_seq":         "Answer only once this sequence number has taken effect here; 503 if that takes long.",
 	"Idempotency-Key": "Names the command, in 1 to 255 visible ASCII characters. Sent again under the same name, however late, it is not done again: the answer is the first one, without the token.",
 	"If-Match":        `The ETag of the version that the change is meant for, for example "42"; 412 if the key has changed since.`,

@@ -86,7 +86,7 @@ func (s *Server) events(x *exchange, r *http.Request, key idParam) {
 		s.refuse(x, r, err)
 		return
 	}
-	switch accepted(r.Header.Get("Accept")) {
+	switch accepted(r.Header.Get("Accept"), client.MediaTypeNDJSON, client.MediaTypeEventStream) {
 	case client.MediaTypeEventStream:
 		err = s.followEvents(x, r, filter)
 	case client.MediaTypeNDJSON:
@@ -94,6 +94,11 @@ func (s *Server) events(x *exchange, r *http.Request, key idParam) {
 	default:
 		err = s.pageEvents(bounded.Context(), x, bounded, filter)
 	}
+	s.endLong(x, r, err)
+}
+
+// endLong refuses, or breaks off, an answer that may have begun.
+func (s *Server) endLong(x *exchange, r *http.Request, err error) {
 	if err == nil {
 		return
 	}
@@ -107,13 +112,13 @@ func (s *Server) events(x *exchange, r *http.Request, key idParam) {
 	panic(http.ErrAbortHandler)
 }
 
-// accepted chooses among the forms of history: the first of ours that the header
-// names, or JSON.
-func accepted(accept string) string {
+// accepted chooses among the forms of an answer: the first of JSON and others that
+// the header names, or JSON.
+func accepted(accept string, others ...string) string {
 	for part := range strings.SplitSeq(accept, ",") {
 		mediaType, _, _ := strings.Cut(part, ";")
-		switch mediaType = strings.ToLower(strings.TrimSpace(mediaType)); mediaType {
-		case client.MediaTypeNDJSON, client.MediaTypeEventStream, client.MediaTypeJSON:
+		mediaType = strings.ToLower(strings.TrimSpace(mediaType))
+		if mediaType == client.MediaTypeJSON || slices.Contains(others, mediaType) {
 			return mediaType
 		}
 	}

@@ -95,7 +95,7 @@ func (s *Server) exportEvents(x *exchange, r *http.Request, f eventstore.Filter)
 		due := now.Sub(checked) >= every
 		if due {
 			checked = now
-			if !s.stillGood(x, r) {
+			if !s.stillGood(x, r, domain.ScopeAuditRead) {
 				return errCredentialEnded
 			}
 		}
@@ -181,7 +181,7 @@ func (s *Server) followEvents(x *exchange, r *http.Request, f eventstore.Filter)
 			}
 			x.seq = event.Seq
 		}
-		if !s.stillGood(x, r) {
+		if !s.stillGood(x, r, domain.ScopeAuditRead) {
 			return nil
 		}
 		if err := st.send(piece); err != nil {
@@ -221,15 +221,15 @@ func appendServerSent(b []byte, e eventstore.Event) ([]byte, error) {
 	return append(b, "\n\n"...), err
 }
 
-// stillGood reports whether the credential that opened a stream, or asked for an
-// export, may still read it.
-func (s *Server) stillGood(x *exchange, r *http.Request) bool {
+// stillGood reports whether the credential that a long answer was asked with still
+// holds the scope.
+func (s *Server) stillGood(x *exchange, r *http.Request, scope domain.Scope) bool {
 	token, err := bearer(r.Header["Authorization"])
 	if err != nil {
 		return false
 	}
 	authority, result := s.cfg.Verifier.Authenticate(token)
-	return result.Valid() && authority.Account == x.authority.Account && authority.May(domain.ScopeAuditRead) == nil
+	return result.Valid() && authority.Account == x.authority.Account && authority.May(scope) == nil
 }
 
 // streamContext is the request's context, ended by a shutdown too.

@@ -144,7 +144,7 @@ func (f *folds) compareKeys(ctx context.Context) {
 	}
 	for id, token := range tokens {
 		account, keyType, known := f.verifier.Find(id)
-		row, err := f.table.Key(ctx, id)
+		row, err := f.table.Key(ctx, id, nil)
 		if domain.KindOf(err) == domain.KindNotFound {
 			if known || token != "" {
 				f.t.Errorf("%s is not in the table", id)

@@ -25,7 +25,7 @@ func (s *Server) operationRoutes() {
 		_, _ = x.Write([]byte("ok\n"))
 	})
 
-	ready := openEndpoint("/readyz", "ready", "Say whether the server can serve, and what keeps it from it",
+	ready := openEndpoint("/readyz", "ready", "Say whether the server can serve, and what of it cannot",
 		map[string]*huma.MediaType{client.MediaTypeJSON: {
 			Schema:  schemaOf[client.Readiness](s),
 			Example: client.Readiness{Ready: true, Parts: []client.ReadinessPart{{Name: "verifier", Ready: true}}},
@@ -82,8 +82,9 @@ func (s *Server) readiness(ctx context.Context) client.Readiness {
 	if s.draining.Load() {
 		answer.Parts = append(answer.Parts, client.ReadinessPart{Name: "server", Error: "shutting down"})
 	}
-	for _, part := range answer.Parts {
-		answer.Ready = answer.Ready && part.Ready
+	for i, part := range answer.Parts {
+		optional := i < len(s.cfg.Parts) && s.cfg.Parts[i].Optional
+		answer.Ready = answer.Ready && (part.Ready || optional)
 	}
 	return answer
 }

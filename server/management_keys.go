@@ -21,8 +21,8 @@ func (s *Server) managementKeyRoutes() {
 		"Nobody gives more than they hold: scopes, grants, life and account are within the caller's own.").
 		created().takes(func() any { return new(client.CreateManagementKeyRequest) }, exampleCreateManagement()).answers(exampleManagementCreated()), s.createManagementKey)
 	handle(s, endpointOf(http.MethodGet, pathManagementKeys, "list-management-keys", tagManagement, "List management keys", domain.ScopeOperate,
-		"Newest first.").answers(client.KeyPage{Keys: []client.Key{exampleManagementKey()}}), s.listManagementKeys)
-	handle(s, endpointOf(http.MethodGet, pathManagementKey, "get-management-key", tagManagement, "Get a management key", domain.ScopeOperate, "").
+		aboutLists+aboutPast).answers(client.KeyPage{Keys: []client.Key{exampleManagementKey()}}), s.listManagementKeys)
+	handle(s, endpointOf(http.MethodGet, pathManagementKey, "get-management-key", tagManagement, "Get a management key", domain.ScopeOperate, aboutPastKey).
 		answers(exampleManagementResult()), s.getManagementKey)
 	handle(s, endpointOf(http.MethodPost, pathManagementKey+"/revoke", "revoke-management-key", tagManagement, "Revoke a management key for good", domain.ScopeOperate,
 		"Event streams that were opened with it end within seconds.").
@@ -47,19 +47,11 @@ func (s *Server) createManagementKey(ctx context.Context, in *createManagementKe
 }
 
 type listManagementKeysInput struct {
-	Account   string    `query:"account"`
-	Status    string    `query:"status" enum:"active,revoked,expired" doc:"What the keys are now, by the server's clock."`
-	Q         string    `query:"q" doc:"Text in the name or the description, whatever the case."`
-	PageSize  sizeParam `query:"page_size"`
-	PageToken string    `query:"page_token"`
-	MinSeq    seqParam  `query:"min_seq"`
+	keyFilters
 }
 
 func (s *Server) listManagementKeys(ctx context.Context, in *listManagementKeysInput) (*keyPageOutput, error) {
-	return s.list(ctx, in.PageSize, in.MinSeq, projections.KeyQuery{
-		Account: domain.AccountID(in.Account), Type: domain.KeyTypeManagement,
-		Status: domain.Status(in.Status), Text: in.Q, After: in.PageToken,
-	})
+	return s.list(ctx, &in.keyFilters, projections.KeyQuery{Type: domain.KeyTypeManagement})
 }
 
 func (s *Server) getManagementKey(ctx context.Context, in *getKeyInput) (*keyOutput, error) {

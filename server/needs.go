@@ -32,7 +32,27 @@ type Commands interface {
 // KeyReader reads the key table; the read stores of projections do.
 type KeyReader interface {
 	Keys(context.Context, projections.KeyQuery) (projections.KeyPage, error)
-	Key(context.Context, domain.KeyID) (projections.KeyRecord, error)
+	Key(ctx context.Context, id domain.KeyID, at *projections.Moment) (projections.KeyRecord, error)
+	CountKeys(context.Context, projections.KeyQuery) (projections.Count, error)
+}
+
+// AuditReader reads the audit log, and what of it belongs to a time; the read stores
+// of projections do.
+type AuditReader interface {
+	Audit(context.Context, projections.AuditQuery) (projections.AuditPage, error)
+	Moment(context.Context, projections.At) (projections.Moment, error)
+}
+
+// Projections is what keeps the tables up to date; *projections.Projector is it.
+type Projections interface {
+	Status() projections.Status
+	Rebuild(context.Context) error
+	Check(context.Context, func(projections.Difference) error) (projections.CheckResult, error)
+}
+
+// Describer describes the tables; the read stores of projections do.
+type Describer interface {
+	Info(context.Context) (projections.Info, error)
 }
 
 // Checker checks tokens.
@@ -41,6 +61,8 @@ type Checker interface {
 	Verify(token string, r verify.Requirement) verify.Result
 	// Authenticate checks a management key.
 	Authenticate(token string) (domain.Authority, verify.Result)
+	// Identify finds a customer's key by its token.
+	Identify(token string) (domain.KeyID, domain.AccountID, verify.Code)
 }
 
 // Directory says whose keys are.
@@ -62,7 +84,8 @@ type Verifier interface {
 // and the projector are.
 type Applier interface {
 	// WaitFor returns nil once the event with this seq has taken effect, or the
-	// error of the context.
+	// error of the context. Where it is known that this will take longer, the error
+	// is of domain.KindUnavailable and comes at once.
 	WaitFor(ctx context.Context, seq uint64) error
 }
 
@@ -74,10 +97,13 @@ type History interface {
 	Head(context.Context) (uint64, error)
 }
 
-// Part is something that the server needs to be ready.
+// Part is something that the server is made of.
 type Part struct {
 	Name string
 	// Check returns nil if the part is ready, or why it is not. It must return
 	// within a second or so and never hold a secret in its error.
 	Check func(context.Context) error
+	// Optional says that commands and checks do without it: while it is not ready,
+	// GET /readyz shows so, and the server is ready all the same.
+	Optional bool
 }

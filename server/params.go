@@ -58,6 +58,32 @@ func (p timeParam) read(name string) (time.Time, error) {
 	return t, nil
 }
 
+// flagParam is true or false.
+type flagParam string
+
+// Schema implements huma.SchemaProvider.
+func (flagParam) Schema(huma.Registry) *huma.Schema { return &huma.Schema{Type: huma.TypeBoolean} }
+
+func (p flagParam) read(name string) (bool, error) {
+	switch p {
+	case "true":
+		return true, nil
+	case "", "false":
+		return false, nil
+	default:
+		return false, badParameter(domain.CodeValidation, name, "neither true nor false", "use true or false")
+	}
+}
+
+// rangeOf reads a span of time from the parameters of its ends, from on and before.
+func rangeOf(from timeParam, fromName string, before timeParam, beforeName string) (r projections.TimeRange, err error) {
+	if r.From, err = from.read(fromName); err != nil {
+		return r, err
+	}
+	r.Before, err = before.read(beforeName)
+	return r, err
+}
+
 // sizeParam is a page size. Sizes over the maximum are cut to it (AIP-158).
 type sizeParam string
 

@@ -174,6 +174,18 @@ func aboutParameters(err error) error {
 	return err
 }
 
+// tablesRetry is what callers are told to wait when the tables cannot be read.
+const tablesRetry = 2 * time.Second
+
+// fromTables prepares an error of the tables for its way out: pointers become
+// parameters, and callers of what is away for now are told when to come back.
+func fromTables(err error) error {
+	if e, ok := errors.AsType[*domain.Error](err); ok && e.Kind == domain.KindUnavailable {
+		return &refusal{err: &domain.Error{Kind: e.Kind, Code: e.Code, Message: e.Message, Fix: e.Fix, Cause: err}, retryAfter: tablesRetry}
+	}
+	return aboutParameters(err)
+}
+
 func invalidID() error {
 	return badParameter("invalid_id", "id", "not the form of an id",
 		"use the id as it was given, for example key_ and 16 letters and digits; nothing in a path needs percent-encoding")

@@ -12,9 +12,11 @@ func (s *Server) routes() {
 	s.keyRoutes()
 	s.verifyRoutes()
 	s.eventRoutes()
+	s.auditRoutes()
 	s.scopeRoutes()
 	s.managementKeyRoutes()
 	s.operationRoutes()
+	s.projectionRoutes()
 	s.pageRoutes()
 	s.mountRefusals()
 }

@@ -20,12 +20,15 @@ import (
 
 // Config says what a [Server] works with.
 type Config struct {
-	Commands Commands  // required
-	Keys     KeyReader // required
-	Verifier Verifier  // required
-	History  History   // required
-	// Tables keeps what Keys reads up to date: the projector. Reads wait for it
-	// until they show what was acknowledged here; nil means they never wait.
+	Commands    Commands    // required
+	Keys        KeyReader   // required
+	Audit       AuditReader // required
+	Verifier    Verifier    // required
+	History     History     // required
+	Projections Projections // required
+	Describer   Describer   // required
+	// Tables keeps what Keys and Audit read up to date: the projector. Reads wait for
+	// it until they show what was acknowledged here; nil means they never wait.
 	Tables Applier
 	// Parts are asked by GET /readyz; nil means always ready.
 	Parts     []Part
@@ -90,12 +93,14 @@ type Server struct {
 	draining atomic.Bool
 	streams  context.Context //nolint:containedctx // the life of all streams, ended by Serve
 	cut      context.CancelFunc
+	jobs     sync.WaitGroup // what goes on after its caller has gone, until streams ends
 }
 
 // New makes a server. It starts nothing.
 func New(cfg Config) (*Server, error) {
-	if cfg.Commands == nil || cfg.Keys == nil || cfg.Verifier == nil || cfg.History == nil {
-		return nil, errors.New("server: Commands, Keys, Verifier and History are required")
+	if cfg.Commands == nil || cfg.Keys == nil || cfg.Audit == nil || cfg.Verifier == nil || cfg.History == nil ||
+		cfg.Projections == nil || cfg.Describer == nil {
+		return nil, errors.New("server: Commands, Keys, Audit, Verifier, History, Projections and Describer are required")
 	}
 	cfg = cfg.withDefaults()
 	counters, err := newMetrics(cfg.Metrics)
@@ -192,6 +197,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		_ = h.Close()
 		return fmt.Errorf("drain http: requests were cut off after %s: %w", s.cfg.DrainTimeout, err)
 	}
+	s.jobs.Wait() // they were told to end with the streams
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve http on %s: %w", l.Addr(), err)
 	}

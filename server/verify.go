@@ -19,7 +19,9 @@ const maxRequired = 64
 
 func (s *Server) verifyRoutes() {
 	e := endpointOf(http.MethodPost, pathVerify, "verify-key", tagVerify, "Ask whether a key may pass", domain.ScopeVerify,
-		"Answers 200 with a code, whatever the code is. A management key of one account knows the keys of no other: they are UNKNOWN.").
+		"Answers 200 with a code, whatever the code is. A management key of one account knows the keys of no other: they are UNKNOWN.\n\n"+
+			"With at, says whether the key would have passed at that instant of the past, and why not: it is judged as it was then, by today's catalogue of scopes. "+
+			"A key that did not exist yet is UNKNOWN. This needs the scope keyledger.audit:read too, and the key can be named by key_id.").
 		takes(func() any { return new(client.VerifyRequest) }, client.VerifyRequest{
 			Key: "sk_live_4fJq0Zr8kLw2TnXb…", Scopes: []string{"invoices:read"}, Environment: "live",
 		})
@@ -79,6 +81,14 @@ func (s *Server) check(x *exchange, r *http.Request, mem *scratch) (verify.Resul
 	requirement, err := s.requirement(x, request, mem)
 	if err != nil {
 		return verify.Result{}, err
+	}
+	if request.At != nil {
+		bounded, cancel := s.withTimeout(x, r)
+		defer cancel()
+		return s.checkPast(bounded.Context(), x, request, requirement)
+	}
+	if request.KeyID != "" {
+		return verify.Result{}, domain.Invalid(domain.CodeValidation, "/key_id", "given without at", "send the token as key; only the past can be asked by id")
 	}
 	if err := s.await(r.Context(), &s.verifier, 0); err != nil {
 		return verify.Result{}, err

@@ -6,6 +6,7 @@ import (
 	"github.com/keyledger/keyledger/client"
 	"github.com/keyledger/keyledger/command"
 	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/projections"
 )
 
 // expiringWithin is how long before its expiry a key counts as expiring.
@@ -33,6 +34,13 @@ func wireKey(k domain.Key, seq uint64, now time.Time) client.Key {
 	if k.Grants != nil {
 		w.Grants = &client.Grants{Environments: texts(k.Grants.Environments), Scopes: texts(k.Grants.Scopes)}
 	}
+	return w
+}
+
+// wireRecord shows a key as the tables have it.
+func wireRecord(r projections.KeyRecord, now time.Time) client.Key {
+	w := wireKey(r.Key, r.Seq, now)
+	w.LastUsedAt = instant(r.LastUsedAt)
 	return w
 }
 

@@ -142,7 +142,7 @@ func (s *Stack) build(cfg Config, keys *keyring.Keyring) (err error) {
 	}); err != nil {
 		return err
 	}
-	if s.Projector, err = projections.New(projections.Config{Store: s.Table, Log: s.Log, Logger: cfg.Logger, Registerer: s.Metrics}); err != nil {
+	if s.Projector, err = projections.New(projections.Config{Store: s.Table, Log: s.Log, Now: cfg.Now, Logger: cfg.Logger, Registerer: s.Metrics}); err != nil {
 		return err
 	}
 	if s.Commands, err = command.New(command.Config{
@@ -152,8 +152,8 @@ func (s *Stack) build(cfg Config, keys *keyring.Keyring) (err error) {
 		return err
 	}
 	config := server.Config{
-		Commands: s.Commands, Keys: s.Table, Verifier: s.Verifier, History: s.Log,
-		Tables: s.Projector, Now: cfg.Now, Logger: cfg.Logger, Metrics: s.Metrics,
+		Commands: s.Commands, Keys: s.Table, Audit: s.Table, Verifier: s.Verifier, History: s.Log,
+		Tables: s.Projector, Projections: s.Projector, Describer: s.Table, Now: cfg.Now, Logger: cfg.Logger, Metrics: s.Metrics,
 	}
 	if cfg.Adjust != nil {
 		cfg.Adjust(&config)
