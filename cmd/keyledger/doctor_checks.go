@@ -150,6 +150,7 @@ func (x *examination) server(ctx context.Context) {
 		return
 	}
 	x.ok("management key", "accepted")
+	x.servedTables(ctx, cl)
 	x.servedPeppers(ctx, cl)
 }
 

@@ -20,29 +20,14 @@ type eventFilter struct {
 	Key      string   `placeholder:"ID" help:"Of this key only."`
 	Type     []string `placeholder:"TYPE" help:"Of these types only, separated by commas, for example keyledger.key.revoked.v1."`
 	FromSeq  uint64   `placeholder:"SEQ" help:"From this seq on."`
-	FromTime string   `placeholder:"TIME" help:"From this time on: RFC 3339, a date, or how long ago, for example 24h."`
+	FromTime string   `placeholder:"TIME" help:"From this time on, for example 24h."`
 }
 
 func (f eventFilter) query(now time.Time) (client.EventQuery, error) {
-	from, err := parseFrom(f.FromTime, now)
+	from, err := parseTime("--from-time", f.FromTime, now, ago)
 	return client.EventQuery{
 		Account: f.Account, KeyID: f.Key, Types: f.Type, FromSeq: f.FromSeq, FromTime: from,
 	}, err
-}
-
-func parseFrom(text string, now time.Time) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	if ago, err := time.ParseDuration(text); err == nil {
-		return now.Add(-ago), nil
-	}
-	for _, layout := range []string{time.RFC3339, time.DateOnly} {
-		if t, err := time.Parse(layout, text); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, usagef("use 2006-01-02T15:04:05Z, 2006-01-02, or how long ago: 24h", "--from-time %q is not a time", text)
 }
 
 type eventsReplay struct {
@@ -57,7 +42,7 @@ Examples:
 
     keyledger events replay
     keyledger events replay --key key_4fJq0Zr8kLw2TnXb
-    keyledger events replay --type keyledger.key.revoked.v1 --from-time 24h --output json > revoked.ndjson`
+    keyledger events replay --type keyledger.key.revoked.v1 --from-time 24h --output json > revoked.ndjson` + timeForms
 }
 
 func (c eventsReplay) Run(a *app) error {
@@ -93,7 +78,7 @@ func (eventsFollow) Help() string {
 Examples:
 
     keyledger events follow
-    keyledger events follow --from-now --type keyledger.key.revoked.v1 --output json`
+    keyledger events follow --from-now --type keyledger.key.revoked.v1 --output json` + timeForms
 }
 
 func (c eventsFollow) Run(a *app) error {

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/internal/keyring"
@@ -145,20 +144,6 @@ func TestClean(t *testing.T) {
 	} {
 		if got := clean(in); got != want {
 			t.Errorf("clean(%q) = %s, want %s", in, got, want)
-		}
-	}
-}
-
-func TestParseFrom(t *testing.T) {
-	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
-	for in, want := range map[string]time.Time{
-		"":                          {},
-		"24h":                       now.Add(-24 * time.Hour),
-		"2030-01-01":                time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC),
-		"2030-01-01T12:00:00+01:00": time.Date(2030, 1, 1, 11, 0, 0, 0, time.UTC),
-	} {
-		if got, err := parseFrom(in, now); err != nil || !got.Equal(want) {
-			t.Errorf("parseFrom(%q) = %v, %v; want %v", in, got, err, want)
 		}
 	}
 }

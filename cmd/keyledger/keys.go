@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"iter"
 	"maps"
 	"strings"
 	"time"
@@ -11,12 +10,13 @@ import (
 )
 
 type keysCommand struct {
-	Create keysCreate `cmd:"" help:"Create a key. Its token is shown once."`
-	List   keysList   `cmd:"" help:"List keys."`
-	Show   keysShow   `cmd:"" help:"Show one key."`
-	Update keysUpdate `cmd:"" help:"Change a key."`
-	Rotate keysRotate `cmd:"" help:"Put a new key in a key's place."`
-	Revoke keysRevoke `cmd:"" help:"End a key for good."`
+	Create  keysCreate  `cmd:"" help:"Create a key. Its token is shown once."`
+	List    keysList    `cmd:"" help:"List keys."`
+	Show    keysShow    `cmd:"" help:"Show one key."`
+	History keysHistory `cmd:"" help:"Show what happened to a key."`
+	Update  keysUpdate  `cmd:"" help:"Change a key."`
+	Rotate  keysRotate  `cmd:"" help:"Put a new key in a key's place."`
+	Revoke  keysRevoke  `cmd:"" help:"End a key for good."`
 }
 
 // changeFlags holds the flags of everything that changes a key.
@@ -108,95 +108,6 @@ func (c keysCreate) create(a *app, cl *client.Client) (client.Outcome, error) {
 		req.Grants = &client.Grants{Environments: c.GrantEnvironments, Scopes: c.GrantScopes}
 	}
 	return cl.CreateManagementKey(a.ctx, req, c.options()...)
-}
-
-type keysList struct {
-	Account        string    `placeholder:"ID" help:"Of this account only; only instance keys may name one."`
-	Environment    string    `placeholder:"live|test" help:"Of this environment only."`
-	Status         string    `placeholder:"STATUS" help:"active, revoked or expired only."`
-	Scope          string    `placeholder:"SCOPE" help:"Only keys that hold it."`
-	Search         string    `placeholder:"TEXT" help:"Only keys with this in name, description or metadata."`
-	ExpiringBefore time.Time `placeholder:"TIME" help:"Only keys that expire before (RFC 3339)."`
-	Limit          int       `placeholder:"N" help:"At most so many. Default: all."`
-	Management     bool      `help:"List the management keys."`
-	connection
-}
-
-func (keysList) Help() string {
-	return `Examples:
-
-    keyledger keys list
-    keyledger keys list --status active --environment live --scope payouts:write
-    keyledger keys list --search POS --output json`
-}
-
-func (c keysList) Run(a *app) error {
-	cl, err := c.client(a)
-	if err != nil {
-		return err
-	}
-	query := client.KeyQuery{
-		Account: c.Account, Environment: c.Environment, Status: c.Status, Scope: c.Scope,
-		Text: c.Search, ExpiringBefore: c.ExpiringBefore, PageSize: 1000,
-	}
-	if c.Limit > 0 {
-		query.PageSize = min(c.Limit, query.PageSize)
-	}
-	keys := cl.Keys(a.ctx, query)
-	if c.Management {
-		keys = cl.ManagementKeys(a.ctx, query)
-	}
-	return a.printKeys(c.outputFlag, limit(keys, c.Limit))
-}
-
-// limit ends a sequence after n values; 0: it does not.
-func limit[T any](all iter.Seq2[T, error], n int) iter.Seq2[T, error] {
-	if n <= 0 {
-		return all
-	}
-	return func(yield func(T, error) bool) {
-		left := n
-		for v, err := range all {
-			if !yield(v, err) {
-				return
-			}
-			if left--; left == 0 {
-				return
-			}
-		}
-	}
-}
-
-type keysShow struct {
-	ID         string `arg:"" help:"The key's id, key_…"`
-	Management bool   `help:"It is a management key."`
-	connection
-}
-
-func (keysShow) Help() string {
-	return `Examples:
-
-    keyledger keys show key_4fJq0Zr8kLw2TnXb
-    keyledger keys show key_4fJq0Zr8kLw2TnXb --output json`
-}
-
-func (c keysShow) Run(a *app) error {
-	cl, err := c.client(a)
-	if err != nil {
-		return err
-	}
-	key, err := getKey(a, cl, c.Management, c.ID)
-	if err != nil {
-		return err
-	}
-	return a.printKey(c.outputFlag, key)
-}
-
-func getKey(a *app, cl *client.Client, management bool, id string) (client.Key, error) {
-	if management {
-		return cl.ManagementKey(a.ctx, id)
-	}
-	return cl.Key(a.ctx, id)
 }
 
 type keysUpdate struct {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -57,40 +56,6 @@ func (k newKey) unprinted(err error) error {
 		return outputError(err)
 	}
 	return failf(k.instead(), "%s is made, but its token could not be printed and is lost: %w", k.Key.ID, err)
-}
-
-// printKeys lists keys with the columns of the product's page.
-func (a *app) printKeys(o outputFlag, keys iter.Seq2[client.Key, error]) error {
-	list := []client.Key{}
-	for key, err := range keys {
-		if err != nil {
-			return err
-		}
-		list = append(list, key)
-	}
-	if a.machine(o) {
-		return a.printJSON(struct {
-			Keys []client.Key `json:"keys"`
-		}{list})
-	}
-	if len(list) == 0 {
-		a.errorf("No keys.\n")
-		return nil
-	}
-	t := newTable(a.stdout)
-	t.row("NAME", "ENVIRONMENT", "CREATED (UTC)", "LAST USED (UTC)", "SCOPES", "STATUS", "ID")
-	for _, k := range list {
-		lastUsed := "-"
-		if k.LastUsedAt != nil {
-			lastUsed = minute(*k.LastUsedAt)
-		}
-		environment := k.Environment
-		if environment == "" {
-			environment = "-"
-		}
-		t.row(k.Name, environment, minute(k.CreatedAt), lastUsed, shortScopes(k), k.Status+remark(k), k.ID)
-	}
-	return t.flush()
 }
 
 // remark says what the status alone does not.

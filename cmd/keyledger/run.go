@@ -23,13 +23,15 @@ const (
 
 // commandLine is what kong reads.
 type commandLine struct {
-	Serve   serveCommand   `cmd:"" help:"Run the server."`
-	Keys    keysCommand    `cmd:"" help:"Create, list, change and end keys."`
-	Verify  verifyCommand  `cmd:"" help:"Ask whether a key may pass."`
-	Events  eventsCommand  `cmd:"" help:"Read the history."`
-	Doctor  doctorCommand  `cmd:"" help:"Say what is wrong with a data dir, a server or a stream."`
-	Keyring keyringCommand `cmd:"" help:"Make the keyring of nodes that share a log."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Serve       serveCommand       `cmd:"" help:"Run the server."`
+	Keys        keysCommand        `cmd:"" help:"Create, list, change and end keys."`
+	Verify      verifyCommand      `cmd:"" help:"Ask whether a key may pass, or would have."`
+	Audit       auditCommand       `cmd:"" help:"Read the audit log: who did what, when, and what changed."`
+	Events      eventsCommand      `cmd:"" help:"Read the history."`
+	Projections projectionsCommand `cmd:"" help:"Look after the tables that lists and the audit log are read from."`
+	Doctor      doctorCommand      `cmd:"" help:"Say what is wrong with a data dir, a server or a stream."`
+	Keyring     keyringCommand     `cmd:"" help:"Make the keyring of nodes that share a log."`
+	Version     versionCommand     `cmd:"" help:"Print the version."`
 }
 
 const description = "keyledger is a self-hosted system of record for API keys: every change to a key is an event in one ordered log."

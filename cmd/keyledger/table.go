@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"io"
 	"strconv"
 	"strings"
@@ -64,3 +65,11 @@ func instant(t *time.Time, other string) string {
 	}
 	return t.UTC().Format(time.RFC3339)
 }
+
+// second renders a time for people with its seconds; the headings say that it is UTC.
+func second(t time.Time) string { return t.UTC().Format(time.DateTime) }
+
+func number(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// orDash fills an empty cell, so that columns can be told apart.
+func orDash(text string) string { return cmp.Or(text, "-") }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/keyledger/keyledger/client"
 )
@@ -13,6 +14,8 @@ type verifyCommand struct {
 	Environment string   `placeholder:"live|test" help:"Environment that the key must belong to."`
 	Account     string   `placeholder:"ID" help:"Account that owns what is asked for; the key must belong to it."`
 	IP          string   `name:"ip" placeholder:"ADDRESS" help:"Address that the key is used from."`
+	At          string   `placeholder:"TIME" help:"Ask whether the key would have passed at this time of the past; the management key needs keyledger.audit:read too."`
+	KeyID       string   `name:"key-id" placeholder:"ID" help:"With --at, in the place of the key: its id."`
 	connection
 }
 
@@ -22,25 +25,30 @@ func (verifyCommand) Help() string {
 Examples:
 
     keyledger verify --scopes invoices:read < key.txt
-    printf %s "$KEY" | keyledger verify --environment live --output json`
+    printf %s "$KEY" | keyledger verify --environment live --output json
+    keyledger verify --at "2030-01-02 03:12" --key-id key_4fJq0Zr8kLw2TnXb --scopes invoices:read --ip 203.0.113.7` + timeForms
 }
 
 func (c verifyCommand) Run(a *app) error {
+	a.machine(c.outputFlag)
+	req, err := c.request(a)
+	if err != nil {
+		return err
+	}
 	cl, err := c.client(a)
 	if err != nil {
 		return err
 	}
-	key, err := a.readSecret(c.KeyFile, "Key (not shown): ")
+	if c.KeyID == "" {
+		if req.Key, err = a.readSecret(c.KeyFile, "Key (not shown): "); err != nil {
+			return err
+		}
+	}
+	result, err := cl.Verify(a.ctx, req)
 	if err != nil {
 		return err
 	}
-	result, err := cl.Verify(a.ctx, client.VerifyRequest{
-		Key: key, Scopes: c.Scopes, Environment: c.Environment, Account: c.Account, IP: c.IP,
-	})
-	if err != nil {
-		return err
-	}
-	if err := a.printVerdict(c.outputFlag, result); err != nil {
+	if err := a.printVerdict(c.outputFlag, req.At, result); err != nil {
 		return err
 	}
 	if !result.Valid {
@@ -49,7 +57,25 @@ func (c verifyCommand) Run(a *app) error {
 	return nil
 }
 
-func (a *app) printVerdict(o outputFlag, r client.VerifyResult) error {
+// request is what to ask, but for the key.
+func (c verifyCommand) request(a *app) (client.VerifyRequest, error) {
+	req := client.VerifyRequest{
+		Scopes: c.Scopes, Environment: c.Environment, Account: c.Account, IP: c.IP, KeyID: c.KeyID,
+	}
+	switch {
+	case c.KeyID != "" && c.KeyFile != "":
+		return req, usagef("give one of them", "--key-id and --key-file name the same")
+	case c.KeyID != "" && c.At == "":
+		return req, usagef("add --at TIME (now will do), or give the key itself", "an id alone passes nowhere: --key-id asks about the past")
+	case c.At == "":
+		return req, nil
+	}
+	at, err := parseTime("--at", c.At, a.now(), ago)
+	req.At = &at
+	return req, err
+}
+
+func (a *app) printVerdict(o outputFlag, at *time.Time, r client.VerifyResult) error {
 	if a.machine(o) {
 		return a.printJSON(r)
 	}
@@ -64,6 +90,7 @@ func (a *app) printVerdict(o outputFlag, r client.VerifyResult) error {
 	if r.Valid {
 		t.pair("expires", instant(r.ExpiresAt, "never"))
 	}
+	t.pair("at", instant(at, ""))
 	t.pair("as of seq", fmt.Sprint(r.AsOfSeq))
 	return t.flush()
 }

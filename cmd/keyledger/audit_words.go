@@ -1,0 +1,174 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/keyledger/keyledger/client"
+)
+
+// auditWhat says in a line what an entry did.
+func auditWhat(e client.AuditEntry) string {
+	verb := strings.TrimPrefix(e.Action, "key.")
+	details := auditDetails(e)
+	switch {
+	case e.Void != "":
+		return details
+	case details == "":
+		return verb
+	case e.Action == "key.created" || e.Action == "key.imported":
+		return verb + " " + details
+	case e.Action == "key.updated":
+		return details // what changed says it
+	default:
+		return verb + ": " + details
+	}
+}
+
+// auditDetails says what the action does not.
+func auditDetails(e client.AuditEntry) string {
+	if e.Void != "" {
+		return fmt.Sprintf("void, it had no effect: %s (%s)", voidWords(e.Void), e.Action)
+	}
+	var parts []string
+	for _, c := range e.Changes {
+		if text := changeWords(e, c); text != "" {
+			parts = append(parts, text)
+		}
+	}
+	if e.Reason != "" {
+		parts = slices.Insert(parts, 0, e.Reason)
+	}
+	separator := ", "
+	if e.Action == "key.updated" {
+		separator = "; " // lists have commas of their own
+	}
+	return strings.Join(parts, separator)
+}
+
+func voidWords(reason string) string {
+	switch reason {
+	case "key_id_taken":
+		return "another account holds this key id"
+	case "mac_taken":
+		return "another key has this token"
+	case "subject_mismatch":
+		return "the event names another key or account than its subject"
+	case "created_twice":
+		return "the key exists already"
+	case "no_such_key":
+		return "there is no such key"
+	default:
+		return reason
+	}
+}
+
+// changeWords renders one member of a change; "" for those that repeat what the
+// action and its time say.
+func changeWords(e client.AuditEntry, c client.AuditChange) string {
+	before, after := auditValue(c.Field, c.Before), auditValue(c.Field, c.After)
+	switch c.Field {
+	case "revoked_at", "expired_at", "rotated_at", "leaked_at", "revoke_reason":
+		return ""
+	case "replaced_by":
+		return "replaced by " + after
+	case "rotated_from":
+		return "in place of " + after
+	case "ends_at":
+		return "ends " + after
+	case "notice_lead_seconds":
+		return "notice sent, " + after + " before the end"
+	case "leak_source":
+		return "found by " + after
+	case "leak_location":
+		return "at " + after
+	}
+	if e.Action != "key.created" && e.Action != "key.imported" {
+		return strings.ReplaceAll(c.Field, "_", " ") + ": " + before + " → " + after
+	}
+	switch c.Field {
+	case "key_type":
+		if after == "api" {
+			return ""
+		}
+		return after + " key"
+	case "display":
+		return ""
+	case "name", "environment", "scopes":
+		return after
+	case "expires_at":
+		return "expires " + after
+	case "allowed_ips":
+		return "from " + after
+	case "grants":
+		return "may grant " + after
+	default:
+		return strings.ReplaceAll(c.Field, "_", " ") + " " + after
+	}
+}
+
+// auditValue renders a value for people; one of a form that is not known is shown
+// as the JSON it is.
+func auditValue(field string, raw json.RawMessage) string {
+	if len(raw) == 0 || string(raw) == "null" {
+		switch field {
+		case "expires_at":
+			return "never"
+		case "allowed_ips":
+			return "anywhere"
+		default:
+			return "none"
+		}
+	}
+	switch field {
+	case "name", "description":
+		var text string
+		if json.Unmarshal(raw, &text) == nil {
+			return `"` + text + `"`
+		}
+	case "scopes", "allowed_ips":
+		var list []string
+		if json.Unmarshal(raw, &list) == nil {
+			return listWords(list)
+		}
+	case "grants":
+		var grants client.Grants
+		if json.Unmarshal(raw, &grants) == nil {
+			return listWords(grants.Scopes) + " in " + listWords(grants.Environments)
+		}
+	case "metadata":
+		var pairs map[string]string
+		if json.Unmarshal(raw, &pairs) == nil {
+			var list []string
+			for _, name := range slices.Sorted(maps.Keys(pairs)) {
+				list = append(list, name+"="+pairs[name])
+			}
+			return listWords(list)
+		}
+	case "notice_lead_seconds":
+		var seconds float64
+		if json.Unmarshal(raw, &seconds) == nil {
+			return span(secondsOf(seconds))
+		}
+	default:
+		var text string
+		if json.Unmarshal(raw, &text) == nil {
+			return text
+		}
+	}
+	return string(raw)
+}
+
+func listWords(list []string) string {
+	switch {
+	case len(list) == 0:
+		return "none"
+	case slices.Equal(list, []string{"*"}):
+		return "full access"
+	default:
+		return strings.Join(list, ", ")
+	}
+}
