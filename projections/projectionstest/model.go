@@ -14,14 +14,15 @@ import (
 // Model answers what a [projections.Reader] answers, by folding the events up to
 // the moment that is asked for. It shares no code with projector and stores but the
 // meaning of a key (domain) and what [projections.Normalize] says is kept of it.
-// It holds on to the last fold, since tests ask many things about one moment. It is
-// for one goroutine.
+// It holds on to the present and to the last moment of the past, since tests ask
+// many things about one. It is for one goroutine.
 type Model struct {
 	events []eventstore.Event
 	used   map[domain.KeyID]time.Time
 
-	fold    *fold
-	keys    []projections.KeyRecord // after fold.seq events, in the order of their creation
+	now     []projections.KeyRecord // nil: not folded yet, or not since a use
+	past    *fold
+	keys    []projections.KeyRecord // of past, in the order of their creation
 	entries []projections.AuditEntry
 }
 
@@ -37,6 +38,7 @@ func (m *Model) Use(uses ...projections.KeyUse) {
 			m.used[u.Key] = at
 		}
 	}
+	m.now = nil
 }
 
 // Keys returns all keys that match, in the order of the query, whatever its page.
@@ -89,27 +91,29 @@ func (m *Model) clock(seq uint64) time.Time {
 
 // all returns every key as it is, with its use, or as it was at a moment, without.
 func (m *Model) all(at *projections.Moment) []projections.KeyRecord {
-	seq := uint64(len(m.events))
-	if at != nil {
-		seq = at.Seq
+	if at == nil {
+		return m.present()
 	}
-	if m.fold == nil || m.fold.seq > seq {
-		m.fold, m.keys = newFold(), nil
+	if m.past == nil || m.past.seq > at.Seq {
+		m.past, m.keys = newFold(), nil
 	}
-	if m.keys == nil || m.fold.seq < seq {
-		for m.fold.seq < seq {
-			m.fold.add(&m.events[m.fold.seq])
+	if m.keys == nil || m.past.seq < at.Seq {
+		m.past.addUpTo(m.events, at.Seq)
+		m.keys = m.past.all()
+	}
+	return m.keys
+}
+
+func (m *Model) present() []projections.KeyRecord {
+	if m.now == nil {
+		f := newFold()
+		f.addUpTo(m.events, uint64(len(m.events)))
+		m.now = f.all()
+		for i := range m.now {
+			m.now[i].LastUsedAt = m.used[m.now[i].ID]
 		}
-		m.keys = m.fold.all()
 	}
-	if at != nil {
-		return m.keys
-	}
-	keys := slices.Clone(m.keys)
-	for i := range keys {
-		keys[i].LastUsedAt = m.used[keys[i].ID]
-	}
-	return keys
+	return m.now
 }
 
 // fold is the state after the events up to seq.
@@ -124,6 +128,12 @@ func newFold() *fold {
 	return &fold{
 		keys: map[domain.KeyID]projections.KeyRecord{}, macs: map[domain.Mac]bool{},
 		voids: map[eventstore.Aggregate]projections.VoidReason{},
+	}
+}
+
+func (f *fold) addUpTo(events []eventstore.Event, seq uint64) {
+	for f.seq < seq {
+		f.add(&events[f.seq])
 	}
 }
 
