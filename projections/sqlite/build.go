@@ -2,200 +2,225 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
-	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/projections"
 )
 
-// buildCache is 16 MiB. More is slower: most pages are written once and never read
-// again, and taking memory for them costs more than leaving them to the
-// operating system's cache.
-const buildCache = "cache_size(-16384)"
-
-// builder builds the tables in a file that nobody reads yet. Without indexes it
-// cannot look anything up there, so it remembers where the current row of each
-// key is and which macs are taken: about 150 bytes a key. It began empty, so it
-// knows all of them.
+// builder builds a generation: first in bulk, in a file that nothing else opens;
+// then, complete, as tables like the live ones that nobody sees.
 //
-// It writes one batch while the next is made.
+// In bulk it writes one batch while the next is made.
 type builder struct {
-	path    string
-	writer  *writer                // nil when the file is complete and closed
-	at      projections.Checkpoint // after the last batch that it was given
-	writing chan error             // gives how writing that batch ended; nil when that was asked for
+	s      *Store
+	number uint64
+	path   string
+	at     projections.Checkpoint // after the last batch that it was given
 
-	rows  map[domain.KeyID]int64
-	voids map[domain.KeyID][]projections.VoidKey
-	macs  map[projections.MacHash]domain.KeyID
+	memory  *memory
+	bulk    *bulk      // nil when all is in the file
+	writing chan error // gives how writing the last batch ended; nil when that was asked for
+	failed  error      // why the build is of no use any more
+
+	whole *generation // nil in bulk
+	over  bool        // swapped in or discarded
+	used  latest      // uses since it began; the store's mu is held for it
 }
 
-// newBuilder begins a file, in the place of one that was begun before.
-func newBuilder(ctx context.Context, path string) (*builder, error) {
-	if err := remove(path); err != nil {
+func newBuilder(ctx context.Context, s *Store, number uint64) (*builder, error) {
+	b := &builder{s: s, number: number, path: s.generation(number), memory: newMemory()}
+	var err error
+	if b.bulk, err = newBulk(ctx, b.path+buildSuffix); err != nil {
 		return nil, err
 	}
-	// One transaction without a journal, nothing synced until the end: a page is
-	// written once where the cache holds it. An error or a crash loses the file, and
-	// with it nothing that the log does not have.
-	db, err := openDB(path, "rwc", 1, "page_size(8192)", "journal_mode(OFF)", "synchronous(OFF)",
-		"locking_mode(EXCLUSIVE)", "temp_store(MEMORY)", buildCache)
-	if err != nil {
-		return nil, err
-	}
-	w, err := newBuildWriter(ctx, db)
-	if err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return &builder{
-		path: path, writer: w, rows: make(map[domain.KeyID]int64),
-		voids: make(map[domain.KeyID][]projections.VoidKey), macs: make(map[projections.MacHash]domain.KeyID),
-	}, nil
+	return b, nil
 }
 
-func newBuildWriter(ctx context.Context, db *sql.DB) (*writer, error) {
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		return nil, err
+// Checkpoint implements projections.Writer.
+func (b *builder) Checkpoint(context.Context) (projections.Checkpoint, error) {
+	if err := b.settle(); err != nil {
+		return projections.Checkpoint{}, b.explain("read the checkpoint of a build", err)
 	}
-	begin := fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d; BEGIN EXCLUSIVE;", applicationID, schemaVersion)
-	if _, err := conn.ExecContext(ctx, begin+tables); err != nil {
-		return nil, fmt.Errorf("make the tables: %w", err)
-	}
-	return newWriter(ctx, db, conn)
+	return b.at, nil
 }
 
-// write begins to write a batch, the rows of which are r. The one before must be
-// settled.
-func (b *builder) write(ctx context.Context, batch *projections.Batch, r *rows) error {
-	if batch.From != b.at {
-		return projections.ErrCheckpointMoved
+// Load implements projections.Writer.
+func (b *builder) Load(ctx context.Context, l projections.Lookup) (projections.Known, error) {
+	const doing = "load keys in a build"
+	if b.whole != nil {
+		known, err := b.whole.writer.load(ctx, l)
+		return known, b.explain(doing, err)
+	}
+	known, rows, err := b.memory.recall(l)
+	if err != nil || len(rows) == 0 {
+		return known, b.explain(doing, err)
+	}
+	if err := b.settle(); err != nil {
+		return known, b.explain(doing, err)
+	}
+	return known, b.explain(doing, b.bulk.loadRows(ctx, rows, &known))
+}
+
+// Write implements projections.Writer.
+func (b *builder) Write(ctx context.Context, batch projections.Batch) error {
+	const doing = "write a batch of a build"
+	err := ctx.Err()
+	switch {
+	case err != nil:
+	case b.over:
+		err = errOver
+	case batch.From != b.at:
+		err = projections.ErrCheckpointMoved
+	case b.whole != nil:
+		if err = b.whole.write(ctx, &batch); err == nil {
+			b.at = batch.To
+		}
+	default:
+		err = b.writeBulk(ctx, &batch)
+	}
+	return b.explain(doing, err)
+}
+
+// writeBulk begins to write a batch when the one before is written.
+func (b *builder) writeBulk(ctx context.Context, batch *projections.Batch) error {
+	r, err := b.memory.learn(batch)
+	if err := b.settle(); err != nil {
+		return err
+	}
+	if err == nil && b.bulk == nil {
+		err = errors.New("the build was held against the live tables already")
+	}
+	if err != nil {
+		b.failed = err
+		return err
 	}
 	b.at = batch.To
-	b.learn(batch)
-	w, ended := b.writer, make(chan error, 1)
+	bulk, ended := b.bulk, make(chan error, 1)
 	b.writing = ended
-	go func() { ended <- w.writeRows(ctx, r) }()
+	ctx = context.WithoutCancel(ctx)
+	go func() { ended <- bulk.write(ctx, r) }()
 	return nil
 }
 
 // settle waits for the batch that is being written.
 func (b *builder) settle() error {
-	if b.writing == nil {
+	if b.writing != nil {
+		b.failed = errors.Join(b.failed, <-b.writing)
+		b.writing = nil
+	}
+	return b.failed
+}
+
+// Complete implements projections.Finisher.
+func (b *builder) Complete(ctx context.Context) error {
+	if b.whole != nil {
 		return nil
 	}
-	err := <-b.writing
-	b.writing = nil
+	err := b.seal(ctx, indexes())
+	if err == nil {
+		err = b.place(ctx)
+	}
+	if err != nil {
+		b.failed = err
+	}
+	return b.explain("complete a build", err)
+}
+
+// seal writes what is in memory only, does the steps and closes the file.
+func (b *builder) seal(ctx context.Context, steps []string) error {
+	if err := b.settle(); err != nil {
+		return err
+	}
+	switch {
+	case b.over:
+		return errOver
+	case b.bulk == nil:
+		return nil
+	}
+	bulk := b.bulk
+	b.bulk = nil
+	err := bulk.finish(ctx, b.memory, b.at, b.s.uses, steps)
+	b.memory = newMemory()
+	return errors.Join(err, bulk.close())
+}
+
+// place makes the sealed file durable, gives it its name and opens it. Its mark
+// still tells that it was not swapped in.
+func (b *builder) place(ctx context.Context) error {
+	building := b.path + buildSuffix
+	if err := sync(building); err != nil {
+		return err
+	}
+	if err := remove(b.path); err != nil {
+		return err
+	}
+	if err := os.Rename(building, b.path); err != nil {
+		return err
+	}
+	if err := sync(filepath.Dir(b.path)); err != nil {
+		return err
+	}
+	var err error
+	b.whole, err = openGeneration(ctx, b.number, b.path, b.s.cfg.Readers, b.s.uses)
 	return err
 }
 
-// learn remembers what the batch holds.
-func (b *builder) learn(batch *projections.Batch) {
-	for i := range batch.Versions {
-		if v := &batch.Versions[i]; v.ToSeq == 0 {
-			b.rows[v.ID] = signed(v.Seq)
-		}
-	}
-	for _, m := range batch.Macs {
-		b.macs[m.Hash] = m.Key
-	}
-	for _, v := range batch.Voids {
-		b.voids[v.Key] = append(b.voids[v.Key], v)
-	}
-}
-
-// recall answers what it remembers, and names the rows that hold the keys asked for.
-func (b *builder) recall(l projections.Lookup) (known projections.Known, rows []int64) {
-	for _, id := range l.Keys {
-		if row, ok := b.rows[id]; ok {
-			rows = append(rows, row)
-		}
-		if voids := b.voids[id]; voids != nil {
-			set(&known.Voids, id, voids)
-		}
-	}
-	for _, hash := range l.Macs {
-		if id, ok := b.macs[hash]; ok {
-			set(&known.Macs, hash, id)
-		}
-	}
-	return known, rows
-}
-
-// finish completes the file, when all is settled, and moves it to its place. It may be called again
-// after an error and goes on where it was.
-func (b *builder) finish(ctx context.Context, path string) error {
-	if b.writer != nil {
-		for _, step := range append(indexes(), "COMMIT") {
-			if _, err := b.writer.conn.ExecContext(ctx, step); err != nil {
-				return fmt.Errorf("%s: %w", step, err)
-			}
-		}
-		err := b.writer.close()
-		b.writer = nil
-		if err != nil {
-			return fmt.Errorf("close the new file: %w", err)
-		}
-	}
-	if err := sync(b.path); err != nil {
-		if errors.Is(err, fs.ErrNotExist) && exists(path) {
-			return nil // it was moved before
-		}
-		return err
-	}
-	// An old -wal beside a new file would be taken for its own.
-	if err := remove(path, path+"-wal", path+"-shm"); err != nil {
-		return err
-	}
-	if err := os.Rename(b.path, path); err != nil {
-		return err
-	}
-	return sync(filepath.Dir(path))
-}
-
-// abandon closes and removes the file.
-func (b *builder) abandon() error {
-	_ = b.settle() // whatever it is, the file goes
+// Swap implements projections.Finisher.
+func (b *builder) Swap(ctx context.Context) error {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
 	var err error
-	if b.writer != nil {
-		err = b.writer.close()
-		b.writer = nil
+	live := b.s.live.Load()
+	switch {
+	case b.over:
+		err = errOver
+	case b.whole == nil:
+		err = errors.New("it is not complete")
+	case live != nil && live.at.Load().Seq > b.at.Seq:
+		return projections.ErrBehind
+	default:
+		err = b.whole.writer.reveal(ctx, b.used)
 	}
-	return errors.Join(err, remove(b.path))
+	if err == nil {
+		b.over = true
+		b.s.swap(b.whole)
+	}
+	return b.explain("swap in a build", err)
 }
 
-// sync writes a file or directory to the disk.
-func sync(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
+// Discard implements projections.Finisher.
+func (b *builder) Discard(context.Context) error {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	if b.s.build == b {
+		b.s.build = nil
 	}
-	return errors.Join(f.Sync(), f.Close())
+	return b.explain("discard a build", b.abandon())
 }
 
-func remove(paths ...string) error {
-	for _, path := range paths {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+// abandon closes and removes what was built, unless it was swapped in. The store's
+// mu is held.
+func (b *builder) abandon() error {
+	if b.over {
+		return nil
 	}
-	return nil
+	_ = b.settle() // whatever it is, the file goes
+	b.over, b.failed, b.memory = true, errOver, newMemory()
+	var err error
+	if b.bulk != nil {
+		err = b.bulk.close()
+		b.bulk = nil
+	}
+	if b.whole != nil {
+		err = errors.Join(err, b.whole.close())
+	}
+	return errors.Join(err, remove(b.path+buildSuffix, b.path))
 }
 
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
+func (b *builder) explain(doing string, err error) error {
+	return explain(b.path, doing, err)
 }
 
-// set puts a value into a map that is made when it is needed.
-func set[K comparable, V any](m *map[K]V, key K, value V) {
-	if *m == nil {
-		*m = make(map[K]V)
-	}
-	(*m)[key] = value
-}
+var errOver = errors.New("the build is over")

@@ -3,9 +3,7 @@ package sqlite
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"fmt"
 
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/projections"
@@ -15,8 +13,7 @@ import (
 func (w *writer) load(ctx context.Context, l projections.Lookup) (projections.Known, error) {
 	var known projections.Known
 	if len(l.Keys) > 0 {
-		from := fmt.Sprintf("FROM json_each(?) CROSS JOIN keys ON key_id = value AND to_seq = %d", openEnd)
-		if err := w.loadKeys(ctx, from, l.Keys, &known); err != nil {
+		if err := w.loadKeys(ctx, l.Keys, &known); err != nil {
 			return known, err
 		}
 		if err := w.loadVoids(ctx, l.Keys, &known); err != nil {
@@ -31,71 +28,54 @@ func (w *writer) load(ctx context.Context, l projections.Lookup) (projections.Kn
 	return known, nil
 }
 
-// loadRows loads keys by the rows that hold them.
-func (w *writer) loadRows(ctx context.Context, rows []int64, known *projections.Known) error {
-	return w.loadKeys(ctx, "FROM json_each(?) CROSS JOIN keys ON from_seq = value", rows, known)
-}
+const (
+	loadKeysQuery  = "SELECT " + keyColumns + " FROM json_each(?) CROSS JOIN keys ON key_id = value"
+	loadVoidsQuery = "SELECT key_id, account, seq, reason FROM json_each(?) CROSS JOIN voids ON key_id = value"
+	loadMacsQuery  = "SELECT hash, key_id FROM json_each(?) CROSS JOIN macs ON hash = unhex(value)"
+)
 
-func (w *writer) loadKeys(ctx context.Context, from string, list any, known *projections.Known) error {
-	return w.each(ctx, "SELECT "+keyColumns+" "+from, list, func(rows scanner) error {
-		record, err := scanKey(rows)
+func (w *writer) loadKeys(ctx context.Context, ids []domain.KeyID, known *projections.Known) error {
+	return each(ctx, w.conn, loadKeysQuery, []any{list(ids)}, func(v *values) (bool, error) {
+		record, err := scanKey(v)
 		if err == nil {
 			set(&known.Keys, record.ID, record)
 		}
-		return err
+		return true, err
 	})
 }
 
 func (w *writer) loadVoids(ctx context.Context, ids []domain.KeyID, known *projections.Known) error {
-	const query = "SELECT key_id, account, seq, reason FROM json_each(?) CROSS JOIN voids ON key_id = value"
-	return w.each(ctx, query, ids, func(rows scanner) error {
-		var v projections.VoidKey
-		err := rows.Scan(&v.Key, &v.Account, &v.Seq, &v.Reason)
-		if err == nil {
-			set(&known.Voids, v.Key, append(known.Voids[v.Key], v))
+	return each(ctx, w.conn, loadVoidsQuery, []any{list(ids)}, func(v *values) (bool, error) {
+		void := projections.VoidKey{
+			Key: domain.KeyID(v.text()), Account: domain.AccountID(v.text()), Seq: v.seq(), Reason: projections.VoidReason(v.text()),
 		}
-		return err
+		set(&known.Voids, void.Key, append(known.Voids[void.Key], void))
+		return true, nil
 	})
 }
 
 func (w *writer) loadMacs(ctx context.Context, hashes []projections.MacHash, known *projections.Known) error {
-	list := make([]string, len(hashes))
+	texts := make([]string, len(hashes))
 	for i, h := range hashes {
-		list[i] = hex.EncodeToString(h[:])
+		texts[i] = hex.EncodeToString(h[:])
 	}
-	const query = "SELECT hash, key_id FROM json_each(?) CROSS JOIN macs ON hash = unhex(value)"
-	return w.each(ctx, query, list, func(rows scanner) error {
-		var hash []byte
-		var id domain.KeyID
-		if err := rows.Scan(&hash, &id); err != nil {
-			return err
-		}
+	return each(ctx, w.conn, loadMacsQuery, []any{list(texts)}, func(v *values) (bool, error) {
+		hash, id := v.blob(), domain.KeyID(v.text())
 		if len(hash) != len(projections.MacHash{}) {
-			return errors.New("the hash of a mac has another length")
+			return false, errors.New("the hash of a mac has another length")
 		}
 		set(&known.Macs, projections.MacHash(hash), id)
-		return nil
+		return true, nil
 	})
 }
 
-// scanner is the part of *sql.Rows that reads a row.
-type scanner interface{ Scan(dest ...any) error }
+// list turns texts into a parameter for json_each.
+func list[S ~string](texts []S) string { return string(projections.AppendList(nil, texts)) }
 
-// each runs a query with a list as its one parameter.
-func (w *writer) each(ctx context.Context, query string, list any, row func(scanner) error) error {
-	param, err := json.Marshal(list)
-	if err != nil {
-		return err
+// set puts a value into a map that is made when it is needed.
+func set[K comparable, V any](m *map[K]V, key K, value V) {
+	if *m == nil {
+		*m = make(map[K]V)
 	}
-	rows, err := w.conn.QueryContext(ctx, query, string(param))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		if err := row(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
+	(*m)[key] = value
 }

@@ -1,11 +1,9 @@
 package sqlite
 
 import (
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"math"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -13,136 +11,115 @@ import (
 	"github.com/keyledger/keyledger/projections"
 )
 
-// The columns in the order of the arguments and scans below.
-const (
-	keyColumns = "from_seq, created_seq, key_id, account, key_type, environment, name, description, scopes, grants, " +
-		"display, expires_at, allowed_ips, metadata, rotated_from, created_at, created_by, updated_at, imported, replaced_by, " +
-		"rotated_at, ends_at, revoked_at, revoke_reason, expired_at, leaked_at, notice_lead, version"
-	keyInsertColumns = keyColumns + ", to_seq, search"
-	auditColumns     = "seq, time, account, actor, action, command, subject, changes, reason, void, command_id, request_id, event_id"
-	macColumns       = "seq, hash, key_id"
-	voidColumns      = "key_id, account, seq, reason"
-)
-
-// rows is a batch as the statements take it: the values of new rows, one row after
-// the other.
-type rows struct {
-	from, to                 projections.Checkpoint
-	ended                    []projections.EndedVersion
-	keys, audit, macs, voids []any
-}
-
-func rowsOf(b *projections.Batch) *rows {
-	r := &rows{
-		from: b.From, to: b.To, ended: b.Ended,
-		keys:  make([]any, 0, len(b.Versions)*columnsOf(keyInsertColumns)),
-		audit: make([]any, 0, len(b.Audit)*columnsOf(auditColumns)),
-		macs:  make([]any, 0, len(b.Macs)*columnsOf(macColumns)),
-	}
-	for i := range b.Versions {
-		r.keys = appendKey(r.keys, &b.Versions[i])
-	}
-	var buf []byte
-	for i := range b.Audit {
-		r.audit, buf = appendAudit(r.audit, &b.Audit[i], buf)
-	}
-	for i := range b.Macs {
-		m := &b.Macs[i]
-		r.macs = append(r.macs, signed(m.Seq), m.Hash[:], string(m.Key))
-	}
-	for i := range b.Voids {
-		v := &b.Voids[i]
-		r.voids = append(r.voids, string(v.Key), string(v.Account), signed(v.Seq), string(v.Reason))
-	}
-	return r
-}
-
 // columnsOf counts the names in a list.
 func columnsOf(list string) int { return strings.Count(list, ",") + 1 }
 
 // appendKey appends the arguments of a row of keys.
-func appendKey(args []any, v *projections.KeyVersion) []any {
-	k := &v.Key
-	to := int64(openEnd)
-	if v.ToSeq != 0 {
-		to = signed(v.ToSeq)
-	}
+func appendKey(args []any, r *projections.KeyRecord) []any {
+	k := &r.Key
 	return append(args,
-		signed(v.Seq), signed(v.CreatedSeq), string(k.ID), string(k.Account), string(k.Type), string(k.Environment),
-		k.Name, k.Description, string(projections.AppendList(nil, k.Scopes)), jsonOrNull(k.Grants, k.Grants == nil),
+		signed(r.CreatedSeq), signed(r.Seq), string(k.ID), string(k.Account), string(k.Type), text(k.Environment),
+		k.Name, text(k.Description), string(projections.AppendList(nil, k.Scopes)), jsonOrNull(k.Grants, k.Grants == nil),
 		k.Display, micros(k.ExpiresAt), jsonOrNull(k.AllowedIPs, len(k.AllowedIPs) == 0), jsonOrNull(k.Metadata, len(k.Metadata) == 0),
-		string(k.RotatedFrom), micros(k.CreatedAt), string(k.CreatedBy), micros(k.UpdatedAt), k.Imported, string(k.ReplacedBy),
-		micros(k.RotatedAt), micros(k.EndsAt), micros(k.RevokedAt), k.RevokeReason, micros(k.ExpiredAt), micros(k.LeakedAt),
-		k.NoticeLead.Microseconds(), signed(k.Version), to, projections.SearchText(*k))
+		text(k.RotatedFrom), micros(k.CreatedAt), string(k.CreatedBy), micros(k.UpdatedAt), k.Imported, text(k.ReplacedBy),
+		micros(k.RotatedAt), micros(k.EndsAt), micros(k.RevokedAt), text(k.RevokeReason), micros(k.ExpiredAt), micros(k.LeakedAt),
+		k.NoticeLead.Microseconds(), signed(k.Version), r.SortMicros(projections.ByUse),
+		projections.FoldName(k.Name), r.SortMicros(projections.ByExpiry), projections.SearchText(*k))
 }
 
 // scanKey reads a row of keyColumns.
-func scanKey(rows scanner) (projections.KeyRecord, error) {
-	var (
-		r                                        projections.KeyRecord
-		k                                        = &r.Key
-		scopes                                   string
-		grants, ips, metadata                    sql.NullString
-		expires, created, updated, rotated, ends sql.NullInt64
-		revoked, expired, leaked                 sql.NullInt64
-		noticeMicros                             int64
-	)
-	err := rows.Scan(&r.Seq, &r.CreatedSeq, &k.ID, &k.Account, &k.Type, &k.Environment,
-		&k.Name, &k.Description, &scopes, &grants, &k.Display, &expires, &ips, &metadata,
-		&k.RotatedFrom, &created, &k.CreatedBy, &updated, &k.Imported, &k.ReplacedBy,
-		&rotated, &ends, &revoked, &k.RevokeReason, &expired, &leaked, &noticeMicros, &k.Version)
-	if err != nil {
-		return r, fmt.Errorf("read a row of keys: %w", err)
+func scanKey(v *values) (projections.KeyRecord, error) {
+	var r projections.KeyRecord
+	k := &r.Key
+	r.CreatedSeq, r.Seq = v.seq(), v.seq()
+	k.ID, k.Account, k.Type, k.Environment = domain.KeyID(v.text()), domain.AccountID(v.text()), domain.KeyType(v.text()), domain.Environment(v.text())
+	k.Name, k.Description = v.text(), v.text()
+	scopes, grants := v.text(), v.text()
+	k.Display, k.ExpiresAt = v.text(), v.time()
+	ips, metadata := v.text(), v.text()
+	k.RotatedFrom, k.CreatedAt, k.CreatedBy, k.UpdatedAt = domain.KeyID(v.text()), v.time(), domain.ActorID(v.text()), v.time()
+	k.Imported, k.ReplacedBy = v.integer() != 0, domain.KeyID(v.text())
+	k.RotatedAt, k.EndsAt, k.RevokedAt, k.RevokeReason, k.ExpiredAt, k.LeakedAt = v.time(), v.time(), v.time(), v.text(), v.time(), v.time()
+	k.NoticeLead = time.Duration(v.integer()) * time.Microsecond
+	k.Version = v.seq()
+	if used := v.integer(); used != 0 {
+		r.LastUsedAt = time.UnixMicro(used).UTC()
 	}
-	k.ExpiresAt, k.CreatedAt, k.UpdatedAt, k.RotatedAt = fromMicros(expires), fromMicros(created), fromMicros(updated), fromMicros(rotated)
-	k.EndsAt, k.RevokedAt, k.ExpiredAt, k.LeakedAt = fromMicros(ends), fromMicros(revoked), fromMicros(expired), fromMicros(leaked)
-	k.NoticeLead = time.Duration(noticeMicros) * time.Microsecond
+	if v.err != nil {
+		return r, fmt.Errorf("read a row of keys: %w", v.err)
+	}
+	var err error
 	if k.Scopes, err = fromList(scopes); err != nil {
 		return r, fmt.Errorf("read the scopes of key %s: %w", k.ID, err)
 	}
-	if grants.Valid {
-		k.Grants = new(domain.Grants)
-		if err := json.Unmarshal([]byte(grants.String), k.Grants); err != nil {
-			return r, fmt.Errorf("read the grants of key %s: %w", k.ID, err)
+	for _, member := range [...]struct {
+		text string
+		into any
+	}{{grants, &k.Grants}, {ips, &k.AllowedIPs}, {metadata, &k.Metadata}} {
+		if member.text == "" {
+			continue
 		}
-	}
-	if ips.Valid {
-		var list []netip.Prefix
-		if err := json.Unmarshal([]byte(ips.String), &list); err != nil {
-			return r, fmt.Errorf("read the addresses of key %s: %w", k.ID, err)
-		}
-		k.AllowedIPs = list
-	}
-	if metadata.Valid {
-		if err := json.Unmarshal([]byte(metadata.String), &k.Metadata); err != nil {
-			return r, fmt.Errorf("read the metadata of key %s: %w", k.ID, err)
+		if err := json.Unmarshal([]byte(member.text), member.into); err != nil {
+			return r, fmt.Errorf("read key %s: %w", k.ID, err)
 		}
 	}
 	return r, nil
 }
 
+// appendVersion appends the arguments of a row of key_versions. The record is
+// appended to buf, of which the argument is a part.
+func appendVersion(args []any, v *projections.KeyVersion, buf []byte) ([]any, []byte) {
+	from := len(buf)
+	buf = appendRecord(buf, &v.KeyRecord)
+	return append(args, signed(v.Seq), signed(v.CreatedSeq), buf[from:len(buf):len(buf)]), buf
+}
+
+// scanVersion reads a record.
+func scanVersion(v *values) (projections.KeyRecord, error) {
+	record := v.blob()
+	if v.err != nil {
+		return projections.KeyRecord{}, v.err
+	}
+	return parseRecord(record)
+}
+
 // appendAudit appends the arguments of a row of audit. buf is scratch space.
 func appendAudit(args []any, e *projections.AuditEntry, buf []byte) ([]any, []byte) {
-	buf = projections.AppendChanges(buf[:0], e.Changes)
-	return append(args, signed(e.Seq), micros(e.Time), string(e.Account), string(e.Actor), string(e.Action), string(e.Command),
-		e.Subject, string(buf), e.Reason, string(e.Void), e.CommandID, e.RequestID, e.EventID), buf
+	var changes any
+	if len(e.Changes) > 0 {
+		buf = projections.AppendChanges(buf[:0], e.Changes)
+		changes = string(buf)
+	}
+	return append(args, signed(e.Seq), micros(e.Time), e.Clock.UnixMicro(), string(e.Account), string(e.Actor), string(e.Action), string(e.Command),
+		e.Subject, changes, text(e.Reason), text(e.Void), text(e.CommandID), text(e.RequestID), e.EventID), buf
 }
 
 // scanAudit reads a row of auditColumns.
-func scanAudit(rows scanner) (projections.AuditEntry, error) {
-	var (
-		e       projections.AuditEntry
-		at      sql.NullInt64
-		changes []byte
-	)
-	err := rows.Scan(&e.Seq, &at, &e.Account, &e.Actor, &e.Action, &e.Command, &e.Subject, &changes,
-		&e.Reason, &e.Void, &e.CommandID, &e.RequestID, &e.EventID)
-	if err != nil {
-		return e, fmt.Errorf("read a row of audit: %w", err)
+func scanAudit(v *values) (projections.AuditEntry, error) {
+	e := projections.AuditEntry{
+		Seq: v.seq(), Time: v.time(), Clock: v.time(), Account: domain.AccountID(v.text()), Actor: domain.ActorID(v.text()),
+		Action: projections.Action(v.text()), Command: domain.CommandName(v.text()), Subject: v.text(),
 	}
-	e.Time = fromMicros(at)
-	e.Changes, err = projections.ParseChanges(changes)
+	changes := v.text()
+	e.Reason, e.Void = v.text(), projections.VoidReason(v.text())
+	e.CommandID, e.RequestID, e.EventID = v.text(), v.text(), v.text()
+	if v.err != nil {
+		return e, fmt.Errorf("read a row of audit: %w", v.err)
+	}
+	if changes == "" {
+		return e, nil
+	}
+	var err error
+	e.Changes, err = projections.ParseChanges([]byte(changes))
 	return e, err
+}
+
+// text returns what a text is stored as where the empty one is NULL.
+func text[S ~string](s S) any {
+	if s == "" {
+		return nil
+	}
+	return string(s)
 }
 
 // micros returns what a time is stored as.
@@ -151,13 +128,6 @@ func micros(t time.Time) any {
 		return nil
 	}
 	return t.UnixMicro()
-}
-
-func fromMicros(n sql.NullInt64) time.Time {
-	if !n.Valid {
-		return time.Time{}
-	}
-	return time.UnixMicro(n.Int64).UTC()
 }
 
 // jsonOrNull marshals what is rare enough for reflection.

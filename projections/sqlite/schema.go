@@ -1,87 +1,97 @@
 package sqlite
 
-import (
-	"fmt"
-	"math"
-)
+import "slices"
 
-// applicationID marks the file as ours (PRAGMA application_id): "klrs".
-const applicationID = 0x6b6c7273
+// Marks of a file (PRAGMA application_id): one whose tables readers see, and one
+// that is being built. Swapping a build in is writing the other mark.
+const (
+	applicationID = 0x6b6c7273 // "klrs"
+	buildID       = 0x6b6c7262 // "klrb"
+)
 
 // schemaVersion is the version of everything in this file and of what the rows
 // are made of (PRAGMA user_version). A file of another version is built anew from
 // the log. Raise it with every change of either.
-const schemaVersion = 1
-
-// openEnd is the to_seq of current rows. It is a number, not NULL, so that "valid
-// at seq" is one comparison, and the row does not grow when it ends.
-const openEnd = math.MaxInt64
+const schemaVersion = 2
 
 // tables are what a build writes to. Times are microseconds since 1970, UTC; NULL
-// is "not so". The rowid of a version is the seq of the event that made it: every
-// event makes at most one.
+// is "not so", and the empty text too where the column may be NULL.
+//
+// keys holds every key as it is, and all that lists filter and sort by: the past
+// is in key_versions, which only grows. Of both the rowid is a seq, by which no
+// index is needed: every event makes at most one version and creates at most one key.
 const tables = `
 CREATE TABLE checkpoint (
 	one      INTEGER PRIMARY KEY CHECK (one = 1),
 	seq      INTEGER NOT NULL,
-	event_id TEXT NOT NULL
+	event_id TEXT NOT NULL,
+	clock    INTEGER
 ) STRICT;
-INSERT INTO checkpoint VALUES (1, 0, '');
+INSERT INTO checkpoint VALUES (1, 0, '', NULL);
 
 CREATE TABLE keys (
-	from_seq      INTEGER PRIMARY KEY,
-	to_seq        INTEGER NOT NULL,
-	created_seq   INTEGER NOT NULL,
+	created_seq   INTEGER PRIMARY KEY,
+	seq           INTEGER NOT NULL, -- of the event that made it what it is
 	key_id        TEXT NOT NULL,
 	account       TEXT NOT NULL,
 	key_type      TEXT NOT NULL,
-	environment   TEXT NOT NULL,
+	environment   TEXT,
 	name          TEXT NOT NULL,
-	description   TEXT NOT NULL,
-	scopes        TEXT NOT NULL, -- JSON list
-	grants        TEXT,          -- JSON object
+	name_fold     TEXT NOT NULL,    -- projections.FoldName
+	description   TEXT,
+	scopes        TEXT NOT NULL,    -- JSON list
+	grants        TEXT,             -- JSON object
 	display       TEXT NOT NULL,
 	expires_at    INTEGER,
-	allowed_ips   TEXT,          -- JSON list
-	metadata      TEXT,          -- JSON object
-	rotated_from  TEXT NOT NULL,
+	expires_sort  INTEGER NOT NULL, -- expires_at, or projections.NeverMicros
+	allowed_ips   TEXT,             -- JSON list
+	metadata      TEXT,             -- JSON object
+	rotated_from  TEXT,
 	created_at    INTEGER,
 	created_by    TEXT NOT NULL,
 	updated_at    INTEGER,
 	imported      INTEGER NOT NULL,
-	replaced_by   TEXT NOT NULL,
+	replaced_by   TEXT,
 	rotated_at    INTEGER,
 	ends_at       INTEGER,
 	revoked_at    INTEGER,
-	revoke_reason TEXT NOT NULL,
+	revoke_reason TEXT,
 	expired_at    INTEGER,
 	leaked_at     INTEGER,
 	notice_lead   INTEGER NOT NULL, -- microseconds
 	version       INTEGER NOT NULL,
-	search        TEXT NOT NULL  -- projections.SearchText
+	search        TEXT NOT NULL,    -- projections.SearchText
+	last_used     INTEGER NOT NULL DEFAULT 0 -- 0: never; the copy of what usage.db says
+) STRICT;
+
+CREATE TABLE key_versions (
+	from_seq    INTEGER PRIMARY KEY,
+	created_seq INTEGER NOT NULL, -- of the key
+	record      BLOB NOT NULL     -- see appendRecord
 ) STRICT;
 
 CREATE TABLE audit (
 	seq        INTEGER PRIMARY KEY,
 	time       INTEGER,
+	clock      INTEGER NOT NULL, -- never less than that of the row before
 	account    TEXT NOT NULL,
 	actor      TEXT NOT NULL,
 	action     TEXT NOT NULL,
 	command    TEXT NOT NULL,
 	subject    TEXT NOT NULL,
-	changes    TEXT NOT NULL, -- JSON list of {field, before, after}
-	reason     TEXT NOT NULL,
-	void       TEXT NOT NULL,
-	command_id TEXT NOT NULL,
-	request_id TEXT NOT NULL,
+	changes    TEXT,             -- JSON list of {field, before, after}
+	reason     TEXT,
+	void       TEXT,
+	command_id TEXT,
+	request_id TEXT,
 	event_id   TEXT NOT NULL
 ) STRICT;
 
 CREATE TABLE macs (
-	seq    INTEGER PRIMARY KEY,
-	hash   BLOB NOT NULL, -- projections.MacHash
+	hash   BLOB PRIMARY KEY, -- projections.MacHash
+	seq    INTEGER NOT NULL,
 	key_id TEXT NOT NULL
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE voids (
 	key_id  TEXT NOT NULL,
@@ -92,15 +102,30 @@ CREATE TABLE voids (
 ) STRICT, WITHOUT ROWID;
 `
 
-// indexes are made when the rows are there. An index on a table whose primary
-// key is an INTEGER ends in that key, so the audit's are ordered by seq.
+// The columns in the order of the arguments and scans of rows.go.
+const (
+	keyColumns = "created_seq, seq, key_id, account, key_type, environment, name, description, scopes, grants, " +
+		"display, expires_at, allowed_ips, metadata, rotated_from, created_at, created_by, updated_at, imported, replaced_by, " +
+		"rotated_at, ends_at, revoked_at, revoke_reason, expired_at, leaked_at, notice_lead, version, last_used"
+	keyInsertColumns = keyColumns + ", name_fold, expires_sort, search"
+	versionColumns   = "from_seq, created_seq, record"
+	auditColumns     = "seq, time, clock, account, actor, action, command, subject, changes, reason, void, command_id, request_id, event_id"
+	macColumns       = "hash, seq, key_id"
+	voidColumns      = "key_id, account, seq, reason"
+)
+
+// indexes are made when the rows are there. Every index ends in the primary key of
+// its table: those on keys in created_seq, by which equals are ordered, those on
+// audit in seq. The log's clock needs none, since it grows with seq.
 func indexes() []string {
-	return []string{
-		`CREATE INDEX IF NOT EXISTS keys_by_id ON keys (key_id, from_seq)`,
-		fmt.Sprintf(`CREATE INDEX IF NOT EXISTS keys_current ON keys (created_seq) WHERE to_seq = %d`, openEnd),
-		fmt.Sprintf(`CREATE INDEX IF NOT EXISTS keys_of_account ON keys (account, created_seq) WHERE to_seq = %d`, openEnd),
-		`CREATE INDEX IF NOT EXISTS audit_of_account ON audit (account)`,
-		`CREATE INDEX IF NOT EXISTS audit_of_subject ON audit (subject)`,
-		`CREATE UNIQUE INDEX IF NOT EXISTS macs_by_hash ON macs (hash)`,
-	}
+	return slices.Concat(
+		[]string{`CREATE UNIQUE INDEX keys_by_id ON keys (key_id)`, `CREATE INDEX keys_of_account ON keys (account)`},
+		[]string{`CREATE INDEX keys_by_name ON keys (name_fold)`, `CREATE INDEX keys_of_account_by_name ON keys (account, name_fold)`},
+		[]string{`CREATE INDEX keys_by_expiry ON keys (expires_sort)`, `CREATE INDEX keys_of_account_by_expiry ON keys (account, expires_sort)`},
+		[]string{`CREATE INDEX keys_by_use ON keys (last_used)`, `CREATE INDEX keys_of_account_by_use ON keys (account, last_used)`},
+		[]string{`CREATE INDEX versions_of_key ON key_versions (created_seq)`},
+		[]string{`CREATE INDEX audit_of_account ON audit (account)`, `CREATE INDEX audit_of_subject ON audit (subject)`},
+		[]string{`CREATE INDEX audit_of_actor ON audit (actor)`},
+		[]string{`CREATE INDEX audit_of_command_id ON audit (command_id)`, `CREATE INDEX audit_of_request_id ON audit (request_id)`},
+	)
 }

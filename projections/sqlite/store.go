@@ -2,13 +2,12 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"net/url"
 	"os"
+	"path/filepath"
+	gosync "sync"
 	"sync/atomic"
 
 	"github.com/keyledger/keyledger/projections"
@@ -16,8 +15,8 @@ import (
 
 // Config is what [Open] needs.
 type Config struct {
-	// Path of the file, for example <data-dir>/keys.db; required. -wal and -shm
-	// beside it are SQLite's own; .build is the one being built.
+	// Path names the files, for example <data-dir>/keys.db; required. See the
+	// package comment for their names.
 	Path string
 	// Readers is how many reads run at once; 0 means 4.
 	Readers int
@@ -25,32 +24,34 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Store is a read store on one SQLite file. Reads are safe for concurrent use;
-// the methods of projections.Store are for one goroutine.
+// Store is a read store on SQLite files. All methods are safe for concurrent use;
+// what Lead and Build return is for one goroutine.
 type Store struct {
-	path string
-	cfg  Config
-	log  *slog.Logger
-
-	live   atomic.Pointer[live] // nil while building
+	places
+	cfg    Config
+	log    *slog.Logger
+	uses   *usage
+	live   atomic.Pointer[generation] // nil before the first tables, and after Close
 	closed atomic.Bool
-	build  *builder // nil when live
+
+	mu       gosync.Mutex // held while anything writes to the live tables, and by swaps
+	uncopied latest       // uses that the live tables do not have yet
+	led      bool         // somebody leads
+	build    *builder     // nil when nothing is built
+	last     uint64       // the highest number of a generation
+	dropping gosync.WaitGroup
 }
 
 var (
-	_ projections.Store  = (*Store)(nil)
-	_ projections.Reader = (*Store)(nil)
+	_ projections.Store       = (*Store)(nil)
+	_ projections.Reader      = (*Store)(nil)
+	_ projections.UsageWriter = (*Store)(nil)
+	_ projections.Describer   = (*Store)(nil)
 )
 
-// live is the file as readers see it.
-type live struct {
-	writer  *writer
-	readers *sql.DB
-}
-
-// Open opens the file, or begins to build one if there is none of this schema
-// version. A file that is damaged, foreign, locked or unreadable is an error and
-// stays as it is.
+// Open opens the newest complete tables of this schema version, if there are any,
+// and removes older ones and what a crash left of builds. A file that is damaged,
+// foreign, locked or unreadable is an error and stays as it is.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if cfg.Path == "" {
 		return nil, errors.New("open the read store: Path is required")
@@ -58,119 +59,57 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if cfg.Readers <= 0 {
 		cfg.Readers = 4
 	}
-	s := &Store{path: cfg.Path, cfg: cfg, log: cfg.Logger}
+	s := &Store{places: places{path: cfg.Path}, cfg: cfg, log: cfg.Logger}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	usable, err := s.inspect(ctx)
-	if err != nil {
-		return nil, s.explain("open the read store", err)
-	}
-	if usable {
-		err = s.openLive(ctx)
-	} else {
-		err = s.beginBuild(ctx)
-	}
-	if err != nil {
-		return nil, s.explain("open the read store", err)
+	if err := s.open(ctx); err != nil {
+		return nil, s.explain("open the read store", errors.Join(err, s.Close()))
 	}
 	return s, nil
 }
 
-// beginBuild begins to build, in the place of a build that was begun before.
-func (s *Store) beginBuild(ctx context.Context) error {
-	if s.build != nil {
-		err := s.build.abandon()
-		s.build = nil
+func (s *Store) open(ctx context.Context) error {
+	f, err := s.look(ctx, s.log)
+	if err != nil {
+		return err
+	}
+	s.last = f.last
+	if s.uses, err = openUsage(ctx, s.usage()); err != nil {
+		return explain(s.usage(), "open the file", err)
+	}
+	if f.live > 0 {
+		g, err := openGeneration(ctx, f.live, s.generation(f.live), s.cfg.Readers, s.uses)
 		if err != nil {
-			return err
+			return explain(s.generation(f.live), "open the tables", err)
+		}
+		s.live.Store(g)
+		if !s.uses.clean {
+			if err := s.uses.copyAll(ctx, g.writer); err != nil {
+				return err
+			}
 		}
 	}
-	b, err := newBuilder(ctx, s.path+".build")
-	if err != nil {
-		return err
-	}
-	s.build = b
-	return nil
+	return remove(f.obsolete...)
 }
 
-// inspect reports whether the file is one of this schema version. It is not if
-// there is none, or one of another version.
-func (s *Store) inspect(ctx context.Context) (bool, error) {
-	info, err := os.Stat(s.path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if !info.Mode().IsRegular() {
-		return false, s.foreign("it is no regular file")
-	}
-	db, err := openDB(s.path, "rw", 1, "busy_timeout(1000)")
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = db.Close() }()
-	var application, version int
-	if err := db.QueryRowContext(ctx, "PRAGMA application_id").Scan(&application); err != nil {
-		return false, err
-	}
-	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
-		return false, err
-	}
-	if application != applicationID {
-		return false, s.foreign("another program made it")
-	}
-	if version != schemaVersion {
-		s.log.InfoContext(ctx, "read store has another schema version and is built anew",
-			slog.String("path", s.path), slog.Int("found", version), slog.Int("want", schemaVersion))
-	}
-	return version == schemaVersion, nil
-}
-
-// openLive opens the file for writing and reading.
-func (s *Store) openLive(ctx context.Context) error {
-	db, err := openDB(s.path, "rw", 1, "busy_timeout(1000)", "journal_mode(WAL)", "synchronous(NORMAL)", "cache_size(-16384)")
-	if err != nil {
-		return err
-	}
-	w, err := newLiveWriter(ctx, db)
-	if err != nil {
-		return errors.Join(err, db.Close())
-	}
-	readers, err := openDB(s.path, "rw", s.cfg.Readers, "busy_timeout(1000)", "query_only(1)", "cache_size(-8192)")
-	if err == nil {
-		err = readers.PingContext(ctx)
-	}
-	if err != nil {
-		return errors.Join(err, w.close())
-	}
-	s.live.Store(&live{writer: w, readers: readers})
-	return nil
-}
-
-func newLiveWriter(ctx context.Context, db *sql.DB) (*writer, error) {
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		return nil, err
-	}
-	// Finds out whether another process is writing.
-	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE; ROLLBACK"); err != nil {
-		return nil, err
-	}
-	return newWriter(ctx, db, conn)
-}
-
-// Close closes the file. A build that is not finished is thrown away.
+// Close closes the files. A build that is not swapped in is thrown away.
 func (s *Store) Close() error {
 	s.closed.Store(true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var err error
-	if l := s.live.Swap(nil); l != nil {
-		err = errors.Join(l.readers.Close(), l.writer.close())
-	}
 	if s.build != nil {
-		err = errors.Join(err, s.build.abandon())
+		err = s.build.abandon()
+		s.build = nil
+	}
+	if g := s.live.Swap(nil); g != nil {
+		err = errors.Join(err, g.close())
+	}
+	s.dropping.Wait()
+	if s.uses != nil {
+		err = errors.Join(err, s.uses.close(err == nil && len(s.uncopied) == 0))
+		s.uses = nil
 	}
 	if err != nil {
 		return fmt.Errorf("close the read store %s: %w", s.path, err)
@@ -178,128 +117,152 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Checkpoint implements projections.Writer.
-func (s *Store) Checkpoint(ctx context.Context) (projections.Checkpoint, error) {
-	const doing = "read the checkpoint"
-	if s.build != nil {
-		if err := s.settle(ctx); err != nil {
-			return projections.Checkpoint{}, s.explain(doing, err)
-		}
-		return s.build.at, nil
-	}
-	w, err := s.writer(ctx)
-	if err != nil {
-		return projections.Checkpoint{}, err
-	}
-	cp, err := w.readCheckpoint(ctx)
-	return cp, s.explain(doing, err)
-}
-
-// Write implements projections.Writer. While the store is being built it returns
-// when the batch before is written.
-func (s *Store) Write(ctx context.Context, b projections.Batch) error {
-	const doing = "write a batch"
-	if err := ctx.Err(); err != nil {
-		return s.explain(doing, err)
-	}
-	r := rowsOf(&b)
-	if err := s.settle(ctx); err != nil {
-		return s.explain(doing, err)
-	}
-	w, err := s.writer(ctx)
+// State implements projections.Store.
+func (s *Store) State(context.Context) (projections.State, error) {
+	g := s.live.Load()
 	switch {
-	case err != nil:
-		return err
-	case s.build != nil:
-		return s.explain(doing, s.build.write(ctx, &b, r))
-	default:
-		return s.explain(doing, w.write(ctx, r))
+	case s.closed.Load():
+		return projections.State{}, s.explain("read the state", errClosed)
+	case g == nil:
+		return projections.State{}, nil
 	}
+	return projections.State{Live: true, At: *g.at.Load(), Generation: g.number}, nil
 }
 
-// Load implements projections.Writer.
-func (s *Store) Load(ctx context.Context, l projections.Lookup) (projections.Known, error) {
-	const doing = "load keys"
-	if s.build == nil {
-		w, err := s.writer(ctx)
-		if err != nil {
-			return projections.Known{}, err
+// Info implements projections.Describer.
+func (s *Store) Info(ctx context.Context) (projections.Info, error) {
+	info := projections.Info{Database: "sqlite", SchemaVersion: schemaVersion, Place: s.path}
+	err := s.read(ctx, func(ctx context.Context, q querier) error {
+		count := func(query string, into *int64) error {
+			return each(ctx, q, query, nil, func(v *values) (bool, error) {
+				*into = v.integer()
+				return false, nil
+			})
 		}
-		known, err := w.load(ctx, l)
-		return known, s.explain(doing, err)
+		return errors.Join(count("SELECT count(*) FROM keys", &info.Keys), count("SELECT max(seq) FROM audit", &info.Entries))
+	})
+	if errors.Is(err, errNoTables) {
+		return info, nil
 	}
-	known, rows := s.build.recall(l)
-	if len(rows) == 0 {
-		return known, nil
+	if g := s.live.Load(); g != nil {
+		info.Place = g.path
+		for _, path := range [...]string{g.path, g.path + "-wal"} {
+			if file, err := os.Stat(path); err == nil {
+				info.Bytes += file.Size()
+			}
+		}
 	}
-	if err := s.settle(ctx); err != nil {
-		return projections.Known{}, s.explain(doing, err)
-	}
-	w, err := s.writer(ctx)
-	if err != nil {
-		return projections.Known{}, err
-	}
-	return known, s.explain(doing, w.loadRows(ctx, rows, &known))
+	return info, s.explain("describe the tables", err)
 }
 
-// settle waits until what a build was given is written. If that fails the build
-// begins again: there is no way back to before the batch.
-func (s *Store) settle(ctx context.Context) error {
-	if s.build == nil {
-		return nil
+// Lead implements projections.Store. One process has the files, so that only one
+// of its own can be in the way.
+func (s *Store) Lead(context.Context) (projections.Lead, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed.Load():
+		return nil, s.explain("lead", errClosed)
+	case s.led:
+		return nil, projections.ErrFollower()
 	}
-	err := s.build.settle()
-	if err != nil {
-		err = errors.Join(err, s.beginBuild(context.WithoutCancel(ctx)))
-	}
-	return err
+	s.led = true
+	return &lead{s: s}, nil
 }
 
-// FinishBuild implements projections.Store: it makes the indexes, syncs the file,
-// puts it in the place of the old one and opens it for readers.
-func (s *Store) FinishBuild(ctx context.Context) error {
-	if s.build == nil {
-		return nil
+// lead writes to the live tables, whichever they are.
+type lead struct {
+	s     *Store
+	ended bool
+}
+
+// Close implements projections.Lead.
+func (l *lead) Close(context.Context) error {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	if !l.ended {
+		l.s.led, l.ended = false, true
 	}
-	if err := s.settle(ctx); err != nil {
-		return s.explain("finish the build", err)
-	}
-	if err := s.build.finish(ctx, s.path); err != nil {
-		return s.explain("finish the build", err)
-	}
-	if err := s.openLive(ctx); err != nil {
-		return s.explain("open what was built", err)
-	}
-	s.build = nil
 	return nil
 }
 
-// writer returns what writes at present. A build that could not be begun anew after
-// a failure (the disk was full) is begun here, when it is needed next.
-func (s *Store) writer(ctx context.Context) (*writer, error) {
-	if s.build == nil && s.live.Load() == nil && !s.closed.Load() {
-		if err := s.beginBuild(ctx); err != nil {
-			return nil, s.explain("begin the build again", err)
-		}
+// with does it with the live tables, while nothing else writes to them.
+func (l *lead) with(doing string, do func(*generation) error) error {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	g := l.s.live.Load()
+	switch {
+	case l.s.closed.Load():
+		return l.s.explain(doing, errClosed)
+	case l.ended:
+		return l.s.explain(doing, projections.ErrFollower())
+	case g == nil:
+		return projections.ErrNoTables
 	}
-	if s.build != nil && s.build.writer != nil {
-		return s.build.writer, nil
-	}
-	if l := s.live.Load(); l != nil {
-		return l.writer, nil
-	}
-	return nil, s.explain("use the read store", errClosed)
+	return l.s.explain(doing, do(g))
 }
 
-// openDB opens a pool of connections. mode is rw, or rwc to make the file.
-func openDB(path, mode string, connections int, pragmas ...string) (*sql.DB, error) {
-	query := url.Values{"_pragma": pragmas, "_dqs": {"0"}, "_error_rc": {"1"}, "mode": {mode}}
-	name := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query.Encode()}
-	db, err := sql.Open("sqlite", name.String())
-	if err != nil {
-		return nil, err
+// Checkpoint implements projections.Writer. It asks the file, since after an error
+// nothing else knows.
+func (l *lead) Checkpoint(ctx context.Context) (at projections.Checkpoint, err error) {
+	err = l.with("read the checkpoint", func(g *generation) error {
+		if at, err = g.writer.readCheckpoint(ctx); err == nil {
+			g.at.Store(&at)
+		}
+		return err
+	})
+	return at, err
+}
+
+// Load implements projections.Writer.
+func (l *lead) Load(ctx context.Context, lookup projections.Lookup) (known projections.Known, err error) {
+	err = l.with("load keys", func(g *generation) error {
+		known, err = g.writer.load(ctx, lookup)
+		return err
+	})
+	return known, err
+}
+
+// Write implements projections.Writer.
+func (l *lead) Write(ctx context.Context, b projections.Batch) error {
+	return l.with("write a batch", func(g *generation) error { return g.write(ctx, &b) })
+}
+
+// Build implements projections.Store.
+func (s *Store) Build(ctx context.Context) (projections.Build, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed.Load():
+		return nil, s.explain("begin a build", errClosed)
+	case s.build != nil:
+		return nil, projections.ErrBuildRunning()
 	}
-	db.SetMaxOpenConns(connections)
-	db.SetMaxIdleConns(connections)
-	return db, nil
+	b, err := newBuilder(ctx, s, s.last+1)
+	if err != nil {
+		return nil, s.explain("begin a build", err)
+	}
+	s.last++
+	s.build = b
+	return b, nil
+}
+
+// swap puts a complete generation in the place of the live one; mu is held. The old
+// file goes when its last reader has.
+func (s *Store) swap(g *generation) {
+	old := s.live.Swap(g)
+	s.build, s.uncopied = nil, nil
+	if old == nil {
+		return
+	}
+	s.dropping.Add(1)
+	old.retire(func() {
+		go func() {
+			defer s.dropping.Done()
+			if err := errors.Join(old.close(), remove(old.path)); err != nil {
+				s.log.Warn("old tables are left behind until the next start", //nolint:sloglint // no context outlives the swap
+					slog.String("path", filepath.Base(old.path)), slog.Any("error", err))
+			}
+		}()
+	})
 }

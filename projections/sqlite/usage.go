@@ -1,0 +1,220 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/projections"
+)
+
+// usageTables are those of usage.db. clean says that the copies in keys.last_used
+// are what uses says: not so from Open to Close, since either may lose what it last
+// wrote when the power goes.
+const usageTables = `
+CREATE TABLE IF NOT EXISTS uses (
+	key_id  TEXT PRIMARY KEY,
+	at      INTEGER NOT NULL -- microseconds since 1970
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS state (
+	one   INTEGER PRIMARY KEY CHECK (one = 1),
+	clean INTEGER NOT NULL
+) STRICT;
+INSERT OR IGNORE INTO state VALUES (1, 1);
+`
+
+// usageID marks the file (PRAGMA application_id): "klus".
+const usageID = 0x6b6c7573
+
+// usage is the file that says when keys were last used. It is not made from the
+// log, so it outlives every build. Safe for concurrent use.
+type usage struct {
+	path  string
+	db    *sql.DB // one connection
+	clean bool    // as the file had it
+}
+
+func openUsage(ctx context.Context, path string) (*usage, error) {
+	db, err := openDB(path, "rwc", 1, "busy_timeout(1000)", "journal_mode(WAL)", "synchronous(NORMAL)")
+	if err != nil {
+		return nil, err
+	}
+	u := &usage{path: path, db: db}
+	if err := u.begin(ctx); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return u, nil
+}
+
+func (u *usage) begin(ctx context.Context) error {
+	var application, objects int
+	if err := u.db.QueryRowContext(ctx, "SELECT application_id, (SELECT count(*) FROM sqlite_schema) FROM pragma_application_id").Scan(&application, &objects); err != nil {
+		return err
+	}
+	if application != usageID && objects > 0 {
+		return foreign(u.path, "another program made it")
+	}
+	if _, err := u.db.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d; %s", usageID, usageTables)); err != nil {
+		return err
+	}
+	if err := u.db.QueryRowContext(ctx, "SELECT clean FROM state").Scan(&u.clean); err != nil {
+		return err
+	}
+	_, err := u.db.ExecContext(ctx, "UPDATE state SET clean = 0 WHERE clean <> 0")
+	return err
+}
+
+// close closes the file. clean says that all the copies were made.
+func (u *usage) close(clean bool) error {
+	var err error
+	if clean {
+		_, err = u.db.Exec("UPDATE state SET clean = 1") //nolint:noctx // the end of the store, which no context stops
+	}
+	return errors.Join(err, u.db.Close())
+}
+
+// note notes uses: the latest of each key counts.
+func (u *usage) note(ctx context.Context, used map[domain.KeyID]int64) error {
+	tx, err := u.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // does nothing after Commit
+	stmt, err := tx.PrepareContext(ctx, "INSERT INTO uses VALUES (?, ?) ON CONFLICT DO UPDATE SET at = excluded.at WHERE at < excluded.at")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = stmt.Close() }()
+	for id, at := range used {
+		if _, err := stmt.ExecContext(ctx, string(id), at); err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
+}
+
+// of returns when the keys were last used, as far as is known.
+func (u *usage) of(ctx context.Context, ids []domain.KeyID) (map[domain.KeyID]int64, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	used := make(map[domain.KeyID]int64)
+	err := each(ctx, u.db, "SELECT key_id, at FROM json_each(?) CROSS JOIN uses ON key_id = value", []any{list(ids)}, func(v *values) (bool, error) {
+		used[domain.KeyID(v.text())] = v.integer()
+		return true, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read when keys were used: %w", err)
+	}
+	return used, nil
+}
+
+// usesPerCopy is how many uses are copied in one transaction.
+const usesPerCopy = 1000
+
+// copyAll makes all copies in keys.last_used what the file says.
+func (u *usage) copyAll(ctx context.Context, w *writer) error {
+	for last, more := "", true; more; {
+		used := make(map[domain.KeyID]int64)
+		err := each(ctx, u.db, "SELECT key_id, at FROM uses WHERE key_id > ? ORDER BY key_id LIMIT ?", []any{last, usesPerCopy}, func(v *values) (bool, error) {
+			last = v.text()
+			used[domain.KeyID(last)] = v.integer()
+			return true, nil
+		})
+		if err == nil && len(used) > 0 {
+			err = w.transaction(ctx, func(ctx context.Context) error { return w.useAll(ctx, used) })
+		}
+		if err != nil {
+			return fmt.Errorf("copy when keys were used: %w", err)
+		}
+		more = len(used) == usesPerCopy
+	}
+	return nil
+}
+
+// Use implements projections.UsageWriter.
+func (s *Store) Use(ctx context.Context, uses []projections.KeyUse) error {
+	const doing = "note the use of keys"
+	used := make(map[domain.KeyID]int64, len(uses))
+	for _, use := range uses {
+		used[use.Key] = max(used[use.Key], use.At.UnixMicro())
+	}
+	if len(used) == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed.Load() {
+		return s.explain(doing, errClosed)
+	}
+	if err := s.uses.note(ctx, used); err != nil {
+		return s.explain(doing, err)
+	}
+	s.uncopied.add(used)
+	if s.build != nil {
+		s.build.used.add(used)
+	}
+	return s.explain(doing, s.copyUses(ctx))
+}
+
+// copyUses copies what was noted to the live tables; mu is held. What fails is
+// tried again with the next.
+func (s *Store) copyUses(ctx context.Context) error {
+	g := s.live.Load()
+	if g == nil || len(s.uncopied) == 0 {
+		return nil
+	}
+	err := g.writer.transaction(ctx, func(ctx context.Context) error { return g.writer.useAll(ctx, s.uncopied) })
+	if err == nil {
+		s.uncopied = nil
+	}
+	return err
+}
+
+// latest is when keys were last used, in microseconds.
+type latest map[domain.KeyID]int64
+
+func (l *latest) add(used map[domain.KeyID]int64) {
+	for id, at := range used {
+		if (*l)[id] < at {
+			set((*map[domain.KeyID]int64)(l), id, at)
+		}
+	}
+}
+
+// markUsed sets when records were last used.
+func markUsed(ctx context.Context, u *usage, records []projections.KeyRecord) error {
+	ids := make([]domain.KeyID, len(records))
+	for i := range records {
+		ids[i] = records[i].ID
+	}
+	used, err := u.of(ctx, ids)
+	for i := range records {
+		if at := used[records[i].ID]; at != 0 {
+			records[i].LastUsedAt = fromMicros(at)
+		}
+	}
+	return err
+}
+
+// reveal makes the file the live one for good, with what was used meanwhile: the
+// commit is on the disk when it returns.
+func (w *writer) reveal(ctx context.Context, used latest) error {
+	if _, err := w.conn.ExecContext(ctx, "PRAGMA synchronous = FULL"); err != nil {
+		return err
+	}
+	err := w.transaction(ctx, func(ctx context.Context) error {
+		if err := w.useAll(ctx, used); err != nil {
+			return err
+		}
+		_, err := w.conn.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d", applicationID))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	_, err = w.conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA synchronous = NORMAL")
+	return err
+}
