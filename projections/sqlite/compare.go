@@ -19,6 +19,8 @@ type comparison struct {
 	db    *sql.DB
 	tx    *sql.Tx
 	at    projections.Checkpoint
+
+	attached bool // the build's file is
 }
 
 // Compare implements projections.Build.
@@ -98,8 +100,11 @@ func (c *comparison) Differences(ctx context.Context, progress func(table string
 	if b.at != c.at {
 		return b.explain(doing, fmt.Errorf("the build is at seq %d, not %d", b.at.Seq, c.at.Seq))
 	}
-	if _, err := c.tx.ExecContext(ctx, "ATTACH ? AS build", fileURL(file, url.Values{"mode": {"rw"}})); err != nil {
-		return b.explain(doing, err)
+	if !c.attached {
+		if _, err := c.tx.ExecContext(ctx, "ATTACH ? AS build", fileURL(file, url.Values{"mode": {"rw"}})); err != nil {
+			return b.explain(doing, err)
+		}
+		c.attached = true
 	}
 	var stopped error
 	for _, t := range comparedTables() {

@@ -72,7 +72,7 @@ func changeKey() string {
 			set = append(set, fmt.Sprintf("%s = ?%d", column, i+1))
 		}
 	}
-	return fmt.Sprintf("UPDATE keys SET %s WHERE created_seq = ?1 AND seq = ?%d", strings.Join(set, ", "), columnsOf(keyInsertColumns)+1)
+	return fmt.Sprintf("UPDATE keys SET %s WHERE created_seq = ?1 AND key_id = ?3 AND seq = ?%d", strings.Join(set, ", "), columnsOf(keyInsertColumns)+1)
 }
 
 func (w *writer) close() error {
@@ -146,6 +146,10 @@ func (w *writer) writeKeys(ctx context.Context, b *projections.Batch) error {
 		if err := one(changed, err, errNoVersion); err != nil {
 			return fmt.Errorf("end version %d of key %s: %w", was[v.CreatedSeq], v.ID, err)
 		}
+		delete(was, v.CreatedSeq)
+	}
+	for created, seq := range was { // ended, and nothing in its place
+		return fmt.Errorf("end version %d of the key created at %d: %w", seq, created, errNoVersion)
 	}
 	used, err := w.uses.of(ctx, fresh)
 	if err != nil {
