@@ -48,11 +48,13 @@ func TestIsolation(t *testing.T) {
 		ids                         map[string]string
 	}{
 		{"GET", "/v1/keys/", "", "", keys},
+		{"GET", "/v1/keys/", "?seq=1", "", keys},
 		{"PATCH", "/v1/keys/", "", `{"name":"mine now"}`, keys},
 		{"POST", "/v1/keys/", "/revoke", `{"reason":"mine now"}`, keys},
 		{"POST", "/v1/keys/", "/rotate", `{}`, keys},
 		{"GET", "/v1/keys/", "/events", "", keys},
 		{"GET", "/v1/management-keys/", "", "", managementKeys},
+		{"GET", "/v1/management-keys/", "?at=2020-01-01T00:00:00Z", "", managementKeys},
 		{"POST", "/v1/management-keys/", "/revoke", `{}`, managementKeys},
 	}
 	covered := map[string]bool{}
@@ -98,13 +100,13 @@ func TestIsolation(t *testing.T) {
 	}
 
 	t.Run("lists", func(t *testing.T) {
-		for _, path := range []string{"/v1/keys", "/v1/keys?account=acme", "/v1/management-keys", "/v1/events"} {
+		for _, path := range []string{"/v1/keys", "/v1/keys?account=acme", "/v1/management-keys", "/v1/events", "/v1/audit", "/v1/audit?format=csv"} {
 			a := s.MustDo(t, 200, servertest.Request{Path: path, Token: acme.Token}, nil)
 			if text := string(a.Body); strings.Contains(text, theirs.Key.ID) || strings.Contains(text, other.Key.ID) || !strings.Contains(text, "acme") {
 				t.Errorf("%s answers %s", path, text)
 			}
 		}
-		for _, path := range []string{"/v1/keys?account=other", "/v1/management-keys?account=_root", "/v1/events?account=other"} {
+		for _, path := range []string{"/v1/keys?account=other", "/v1/management-keys?account=_root", "/v1/events?account=other", "/v1/audit?account=other", "/v1/audit?account=other&format=ndjson"} {
 			mustProblem(t, s.Do(t, servertest.Request{Path: path, Token: acme.Token}), 403, "ceiling_exceeded")
 		}
 		a := s.MustDo(t, 200, servertest.Request{Path: "/v1/keys", Token: s.Operator}, nil)
@@ -128,9 +130,9 @@ type countingReader struct {
 	rows atomic.Int64
 }
 
-func (r *countingReader) Key(ctx context.Context, id domain.KeyID) (projections.KeyRecord, error) {
+func (r *countingReader) Key(ctx context.Context, id domain.KeyID, at *projections.Moment) (projections.KeyRecord, error) {
 	r.rows.Add(1)
-	return r.KeyReader.Key(ctx, id)
+	return r.KeyReader.Key(ctx, id, at)
 }
 
 func mustOperatorID(t *testing.T, s *servertest.Stack) string {

@@ -19,8 +19,9 @@ const (
 	aboutPastKey = "With at or seq, the key as it was then: 404 before it was created. The ETag is that version's."
 )
 
-// keyFilters are the parameters that both lists of keys have.
-type keyFilters struct {
+// KeyFilters are the parameters that both lists of keys have. huma finds them in
+// what embeds them by an exported name only.
+type KeyFilters struct {
 	Account        string    `query:"account"`
 	Status         string    `query:"status" enum:"active,revoked,expired" doc:"What the keys are now, by the server's clock; with at or seq, what they were then."`
 	Scope          string    `query:"scope" doc:"Keys that hold it, by name, by resource:* or by full access."`
@@ -40,7 +41,7 @@ type keyFilters struct {
 }
 
 type listKeysInput struct {
-	keyFilters
+	KeyFilters
 
 	Environment string    `query:"environment" enum:"live,test" doc:"Keys of this environment."`
 	UsedAfter   timeParam `query:"used_after" doc:"Keys last used at this instant or later."`
@@ -61,12 +62,12 @@ func (s *Server) listKeys(ctx context.Context, in *listKeysInput) (*keyPageOutpu
 	if q.UnusedSince, err = in.UnusedSince.read("unused_since"); err != nil {
 		return nil, err
 	}
-	return s.list(ctx, &in.keyFilters, q)
+	return s.list(ctx, &in.KeyFilters, q)
 }
 
 // list answers one page of a query, within the caller's reach. q holds what the
 // common parameters do not say.
-func (s *Server) list(ctx context.Context, in *keyFilters, q projections.KeyQuery) (*keyPageOutput, error) {
+func (s *Server) list(ctx context.Context, in *KeyFilters, q projections.KeyQuery) (*keyPageOutput, error) {
 	count, past, err := in.read(&q)
 	if err != nil {
 		return nil, err
@@ -106,7 +107,7 @@ func (s *Server) list(ctx context.Context, in *keyFilters, q projections.KeyQuer
 }
 
 // read puts the parameters into a query.
-func (in *keyFilters) read(q *projections.KeyQuery) (count bool, past pastParams, err error) {
+func (in *KeyFilters) read(q *projections.KeyQuery) (count bool, past pastParams, err error) {
 	q.Account, q.Status, q.Scope = domain.AccountID(in.Account), domain.Status(in.Status), domain.Scope(in.Scope)
 	q.Text, q.CreatedBy = in.Q, domain.ActorID(in.CreatedBy)
 	q.Sort, q.Page = projections.KeySort(in.Sort), in.PageToken

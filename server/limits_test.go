@@ -138,7 +138,7 @@ func (b brokenKeys) Keys(context.Context, projections.KeyQuery) (projections.Key
 	panic("with something secret: " + canary)
 }
 
-func (b brokenKeys) Key(ctx context.Context, _ domain.KeyID) (projections.KeyRecord, error) {
+func (b brokenKeys) Key(ctx context.Context, _ domain.KeyID, _ *projections.Moment) (projections.KeyRecord, error) {
 	select {
 	case <-b.block:
 		return projections.KeyRecord{}, errors.New("the disk is on fire")

@@ -7,8 +7,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyledger/keyledger/client"
+	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/projections"
 	"github.com/keyledger/keyledger/server/servertest"
 )
 
@@ -41,6 +44,18 @@ func TestPaging(t *testing.T) {
 	if !slices.Equal(seen, made) || pages != 2 {
 		t.Errorf("read %d keys on %d pages, want %d on 3, newest first", len(seen), pages+1, len(made))
 	}
+	// And back again, from the last page: the keys made since are before the first.
+	var last, before client.KeyPage
+	s.MustDo(t, 200, servertest.Request{Path: path + "&sort=created_at", Token: s.Operator}, &last)
+	s.MustDo(t, 200, servertest.Request{Path: path + "&sort=created_at&page_token=" + url.QueryEscape(last.NextPageToken), Token: s.Operator}, &before)
+	var again client.KeyPage
+	s.MustDo(t, 200, servertest.Request{Path: path + "&sort=created_at&page_token=" + url.QueryEscape(before.PrevPageToken), Token: s.Operator}, &again)
+	if !slices.Equal(idsOf(again.Keys), idsOf(last.Keys)) || last.PrevPageToken != "" || before.PrevPageToken == "" {
+		t.Errorf("the way back leads to %v, want %v", idsOf(again.Keys), idsOf(last.Keys))
+	}
+	if last.Count != nil || last.AsOfSeq != nil {
+		t.Errorf("the page has what nobody asked for: %+v", last)
+	}
 	for size, want := range map[string]int{"": 25, "0": 25, "1": 1, "1000": 25, "5000": 25, "99999999999": 25} {
 		var page client.KeyPage
 		s.MustDo(t, 200, servertest.Request{Path: "/v1/keys?page_size=" + size, Token: s.Operator}, &page)
@@ -56,6 +71,10 @@ func TestFilters(t *testing.T) {
 	test := s.MustCreateKey(t, client.CreateKeyRequest{Name: "sandbox", Environment: "test", FullAccess: true, Metadata: map[string]string{"team": "Billing"}}).Key.ID
 	acme := s.MustCreateKey(t, client.CreateKeyRequest{Name: "theirs", Account: "acme", Scopes: []string{"payouts:read"}}).Key.ID
 	s.MustDo(t, 200, servertest.Request{Method: http.MethodPost, Path: "/v1/keys/" + acme + "/revoke", Token: s.Operator}, nil)
+	used := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	if err := s.Table.Use(t.Context(), []projections.KeyUse{{Key: domain.KeyID(test), At: used}}); err != nil {
+		t.Fatal(err)
+	}
 	tests := []struct {
 		query string
 		want  []string
@@ -74,22 +93,43 @@ func TestFilters(t *testing.T) {
 		{"q=billing", []string{test}},
 		{"expiring_before=2091-01-01T00:00:00Z", []string{live}},
 		{"status=active&environment=live&q=production", []string{live}},
+		{"expiring_after=2090-01-01T00:00:00Z", []string{live}},
+		{"expiring_after=2090-01-01T00:00:01Z", nil},
+		{"expiring_before=2090-01-01T00:00:00Z", nil},
+		{"created_after=2020-01-01T00:00:00Z&created_before=2099-01-01T00:00:00Z", []string{acme, test, live}},
+		{"created_before=2020-01-01T00:00:00Z", nil},
+		{"created_by=" + mustOperatorID(t, s), []string{acme, test, live}},
+		{"created_by=key_AAAAAAAAAAAAAAAA", nil},
+		{"used_after=2029-01-01T00:00:00Z", []string{test}},
+		{"used_before=2029-01-01T00:00:00Z", nil},
+		{"used_after=2029-01-01T00:00:00Z&used_before=2031-01-01T00:00:00Z", []string{test}},
+		{"unused_since=2029-01-01T00:00:00Z", []string{acme, live}},
+		{"sort=created_at", []string{live, test, acme}},
+		{"sort=-created_at", []string{acme, test, live}},
+		{"sort=name", []string{live, test, acme}},
+		{"sort=-name", []string{acme, test, live}},
+		{"sort=expires_at", []string{live, test, acme}},
+		{"sort=-last_used_at", []string{test, acme, live}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.query, func(t *testing.T) {
 			var page client.KeyPage
-			a := s.MustDo(t, 200, servertest.Request{Path: "/v1/keys?" + tt.query, Token: s.Operator}, &page)
-			var got []string
-			for _, k := range page.Keys {
-				got = append(got, k.ID)
-			}
-			if !slices.Equal(got, tt.want) {
+			a := s.MustDo(t, 200, servertest.Request{Path: "/v1/keys?count=true&" + tt.query, Token: s.Operator}, &page)
+			if got := idsOf(page.Keys); !slices.Equal(got, tt.want) {
 				t.Errorf("got %v, want %v", got, tt.want)
+			}
+			if page.Count == nil || *page.Count != (client.KeyCount{Keys: len(tt.want)}) {
+				t.Errorf("count %+v, want %d", page.Count, len(tt.want))
 			}
 			if tt.want == nil && !strings.Contains(string(a.Body), `"keys":[]`) {
 				t.Errorf("an empty list is %s", a.Body)
 			}
 		})
+	}
+	var result client.KeyResult
+	s.MustDo(t, 200, servertest.Request{Path: "/v1/keys/" + test, Token: s.Operator}, &result)
+	if result.Key.LastUsedAt == nil || !result.Key.LastUsedAt.Equal(used) {
+		t.Errorf("last_used_at is %v, want %s", result.Key.LastUsedAt, used)
 	}
 	var management client.KeyPage
 	s.MustDo(t, 200, servertest.Request{Path: "/v1/management-keys", Token: s.Operator}, &management)

@@ -47,11 +47,11 @@ func (s *Server) createManagementKey(ctx context.Context, in *createManagementKe
 }
 
 type listManagementKeysInput struct {
-	keyFilters
+	KeyFilters
 }
 
 func (s *Server) listManagementKeys(ctx context.Context, in *listManagementKeysInput) (*keyPageOutput, error) {
-	return s.list(ctx, &in.keyFilters, projections.KeyQuery{Type: domain.KeyTypeManagement})
+	return s.list(ctx, &in.KeyFilters, projections.KeyQuery{Type: domain.KeyTypeManagement})
 }
 
 func (s *Server) getManagementKey(ctx context.Context, in *getKeyInput) (*keyOutput, error) {
