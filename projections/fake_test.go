@@ -3,6 +3,7 @@ package projections_test
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,8 +16,8 @@ import (
 // fakeStore is a read store in memory, for what the projector does when a store
 // fails, swaps or changes hands. It is as strict about checkpoints as the contract.
 type fakeStore struct {
-	// fault is asked at each call, by its name ("lead.write"); the call fails with
-	// what it returns, done or not: a write is done if the name ends in "ed".
+	// fault is asked before each call, by its name ("lead.write"), and after it
+	// ("lead.write-done"); the call fails with what it returns.
 	fault func(call string) error
 	// at runs after a call, by its name, with no lock held.
 	at func(call string)
@@ -174,12 +175,7 @@ func (s *fakeStore) Lead(context.Context) (projections.Lead, error) {
 		return nil
 	})
 	if err != nil {
-		s.mu.Lock()
-		if s.leading == l {
-			s.leading = nil
-		}
-		s.mu.Unlock()
-		return nil, err
+		return nil, errors.Join(err, l.Close(context.Background()))
 	}
 	return l, nil
 }
@@ -238,17 +234,22 @@ type fakeBuild struct {
 }
 
 func (s *fakeStore) Build(context.Context) (projections.Build, error) {
+	b := &fakeBuild{store: s, tables: newTables()}
+	held := false
 	err := s.call("build", func() error {
 		if s.building {
 			return projections.ErrBuildRunning()
 		}
-		s.building = true
+		s.building, held = true, true
 		return nil
 	})
+	if err != nil && held {
+		err = errors.Join(err, b.Discard(context.Background()))
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &fakeBuild{store: s, tables: newTables()}, nil
+	return b, nil
 }
 
 func (b *fakeBuild) Checkpoint(context.Context) (at projections.Checkpoint, err error) {

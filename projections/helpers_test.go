@@ -73,6 +73,12 @@ func mustNew(t *testing.T, store projections.Store, log projections.Log, cfg pro
 func mustRun(t *testing.T, store projections.Store, log projections.Log, cfg projections.Config) (p *projections.Projector, stop func() error) {
 	t.Helper()
 	p = mustNew(t, store, log, cfg)
+	return p, run(t, p)
+}
+
+// run is [mustRun] for a projector that is made.
+func run(t *testing.T, p *projections.Projector) (stop func() error) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()
@@ -81,7 +87,7 @@ func mustRun(t *testing.T, store projections.Store, log projections.Log, cfg pro
 		return <-ended
 	})
 	t.Cleanup(func() { _ = stop() }) // who wants to know what Run returned has stopped it
-	return p, stop
+	return stop
 }
 
 func mustWait(t *testing.T, p *projections.Projector, seq uint64) {

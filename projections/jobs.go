@@ -26,7 +26,11 @@ func (p *Projector) Rebuild(ctx context.Context) error {
 		if _, err := p.verifyLive(ctx); err != nil {
 			return err
 		}
-		return p.rebuild(ctx, false)
+		if err := p.rebuild(ctx, false); err != nil {
+			return err
+		}
+		p.swapped(ctx)
+		return nil
 	})
 }
 
@@ -105,6 +109,17 @@ func (p *Projector) verifyLive(ctx context.Context) (live bool, err error) {
 		return false, fmt.Errorf("read the state of the tables: %w", err)
 	}
 	return state.Live, p.verify(ctx, state.At)
+}
+
+// swapped looks which tables are live now. A leader finds out at its next write.
+func (p *Projector) swapped(ctx context.Context) {
+	state, err := p.cfg.Store.State(ctx)
+	if err != nil {
+		return // the swap is done, and the next look shows it
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.status.Generation = state.Generation
 }
 
 // job does what kind says and shows it in the status, one at a time.
