@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"maps"
-	"math"
 	"net/netip"
 	"path/filepath"
 	"reflect"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -236,9 +233,9 @@ func checkFile(t *testing.T, dataDir string, history *soak.History) {
 		t.Fatal(err)
 	}
 	defer func() { _ = store.Close() }()
-	checkpoint, err := store.Checkpoint(t.Context())
-	if err != nil || checkpoint.Seq != history.Head() {
-		t.Errorf("the file ends at %d (%v), the log at %d", checkpoint.Seq, err, history.Head())
+	state, err := store.State(t.Context())
+	if err != nil || state.At.Seq != history.Head() {
+		t.Errorf("the file ends at %d (%v), the log at %d", state.At.Seq, err, history.Head())
 	}
 	rows := map[domain.KeyID]projections.KeyRecord{}
 	for query := (projections.KeyQuery{PageSize: projections.MaxPageSize, Now: time.Now()}); ; {
@@ -249,7 +246,7 @@ func checkFile(t *testing.T, dataDir string, history *soak.History) {
 		for _, row := range page.Keys {
 			rows[row.ID] = row
 		}
-		if query.After = page.Next; query.After == "" {
+		if query.Page = page.Next; query.Page == "" {
 			break
 		}
 	}
@@ -264,48 +261,27 @@ func checkFile(t *testing.T, dataDir string, history *soak.History) {
 	if len(rows) != len(history.Keys()) {
 		t.Errorf("the file has %d keys, the log %d", len(rows), len(history.Keys()))
 	}
-	checkVersions(t, path, history)
+	checkVersions(t, store, history)
 }
 
-// checkVersions compares the validity of all rows, past ones included.
-func checkVersions(t *testing.T, path string, history *soak.History) {
+// checkVersions compares every version of every key, at the first and the last seq
+// at which it holds.
+func checkVersions(t *testing.T, store *sqlite.Store, history *soak.History) {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = db.Close() }()
-	rows, err := db.QueryContext(t.Context(), "SELECT key_id, from_seq, to_seq, version, name FROM keys ORDER BY from_seq")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = rows.Close() }()
-	got := map[domain.KeyID][]string{}
-	for rows.Next() {
-		var id domain.KeyID
-		var from, to int64
-		var version uint64
-		var name string
-		if err := rows.Scan(&id, &from, &to, &version, &name); err != nil {
-			t.Fatal(err)
-		}
-		got[id] = append(got[id], fmt.Sprint(from, to, version, name))
-	}
-	if err := rows.Err(); err != nil {
-		t.Fatal(err)
-	}
 	for _, id := range history.Keys() {
 		versions := history.Versions(id)
-		want := make([]string, len(versions))
 		for i, v := range versions {
-			to := uint64(math.MaxInt64)
+			last := history.Head()
 			if i+1 < len(versions) {
-				to = versions[i+1].Seq
+				last = versions[i+1].Seq - 1
 			}
-			want[i] = fmt.Sprint(v.Seq, to, v.Key.Version, v.Key.Name)
-		}
-		if !slices.Equal(got[id], want) {
-			t.Errorf("versions of %s:\n%s\nthe log says\n%s", id, strings.Join(got[id], "\n"), strings.Join(want, "\n"))
+			want := projections.KeyRecord{Key: projections.Normalize(v.Key), Seq: v.Seq, CreatedSeq: versions[0].Seq}
+			for _, seq := range []uint64{v.Seq, last} {
+				got, err := store.Key(t.Context(), id, &projections.Moment{Seq: seq, Time: time.Now()})
+				if err != nil || !reflect.DeepEqual(got, want) {
+					t.Errorf("%s at seq %d:\n%+v, %v, the log says\n%+v", id, seq, got, err, want)
+				}
+			}
 		}
 	}
 }

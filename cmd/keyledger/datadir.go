@@ -18,9 +18,15 @@ const (
 	operatorTokenFile = "operator.token"
 	serverFileName    = "server.json"
 	lockFile          = "lock"
-	keyTableFile      = "keys.db"
+	keyTableFile      = "keys.db" // the base of the tables' file names, see package sqlite
 	jetstreamDir      = "jetstream"
 )
+
+// hasTables reports whether a data dir holds tables, of any release.
+func hasTables(dataDir string) bool {
+	found, err := filepath.Glob(filepath.Join(dataDir, "keys*.db"))
+	return err == nil && len(found) > 0
+}
 
 // serverFile tells the command line where the server of a data dir answers. It is
 // there from when the server is ready until it ends.

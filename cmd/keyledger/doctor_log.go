@@ -47,7 +47,7 @@ func (x *examination) log(ctx context.Context) {
 func (x *examination) closedLog(ctx context.Context) {
 	dir := x.cmd.DataDir
 	if _, err := os.Stat(filepath.Join(dir, jetstreamDir)); err != nil {
-		if _, err := os.Stat(filepath.Join(dir, keyTableFile)); err == nil {
+		if hasTables(dir) {
 			x.fail("log", "restore it from your backup", "the log (%s) is gone, but the data dir holds tables", jetstreamDir)
 		}
 		return
@@ -78,7 +78,7 @@ func (x *examination) closedLog(ctx context.Context) {
 // They are opened under the lock, as everything in a data dir is.
 func (x *examination) ownTables(ctx context.Context, log *eventstore.Log, head uint64) {
 	dir := x.cmd.DataDir
-	if _, err := os.Stat(filepath.Join(dir, keyTableFile)); err != nil {
+	if !hasTables(dir) {
 		return // built at the next start
 	}
 	unlock, err := lockDataDir(ctx, dir)
@@ -129,21 +129,22 @@ func (x *examination) stream(ctx context.Context, conn *nats.Conn, replicas int)
 // tables compares the key table's checkpoint with the log. The caller holds the
 // lock of the data dir: opening completes what a killed server left half done.
 func (x *examination) tables(ctx context.Context, log *eventstore.Log, head uint64) {
-	path := filepath.Join(x.cmd.DataDir, keyTableFile)
-	if _, err := os.Stat(path); err != nil {
+	if !hasTables(x.cmd.DataDir) {
 		return // built at the next start
 	}
+	path := filepath.Join(x.cmd.DataDir, keyTableFile)
 	store, err := sqlite.Open(ctx, sqlite.Config{Path: path})
 	if err != nil {
 		x.fail("tables", "", "%s", firstLine(err))
 		return
 	}
 	defer func() { _ = store.Close() }()
-	at, err := store.Checkpoint(ctx)
+	state, err := store.State(ctx)
 	if err != nil {
 		x.fail("tables", "", "%s", firstLine(err))
 		return
 	}
+	at := state.At
 	same, err := sameHistory(ctx, log, at)
 	switch {
 	case err != nil:
@@ -174,6 +175,6 @@ func sameHistory(ctx context.Context, log *eventstore.Log, at projections.Checkp
 }
 
 func replacedHistory(at projections.Checkpoint, path string) error {
-	return failf("restore the log that belongs to the tables, or remove "+path+"* to build them from this log",
+	return failf("restore the log that belongs to the tables, or remove the tables ("+path+") to build them from this log",
 		"history was replaced: the tables know event %s at seq %d, and the log does not hold it", at.EventID, at.Seq)
 }

@@ -22,7 +22,6 @@ import (
 	"github.com/keyledger/keyledger/eventstore/embedded"
 	"github.com/keyledger/keyledger/internal/keyring"
 	"github.com/keyledger/keyledger/projections"
-	"github.com/keyledger/keyledger/projections/sqlite"
 	"github.com/keyledger/keyledger/server"
 	"github.com/keyledger/keyledger/verify"
 )
@@ -43,7 +42,7 @@ type node struct {
 	fault    func() error // what the embedded server knows to be wrong with its disk; nil without one
 	log      *eventstore.Log
 	verifier *verify.Verifier
-	table    *sqlite.Store
+	table    readStore
 	tables   *projections.Projector
 	handler  *command.Handler
 	server   *server.Server
@@ -181,31 +180,6 @@ func (n *node) connect(ctx context.Context) (err error) {
 	return err
 }
 
-func (n *node) openTables(ctx context.Context) error {
-	store, err := sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(n.DataDir, keyTableFile), Logger: n.logger})
-	if err != nil {
-		return err
-	}
-	n.onClose(func(context.Context) error { return store.Close() })
-	n.table = store
-	n.tables, err = projections.New(projections.Config{Store: store, Log: n.log, Logger: n.logger, Registerer: n.metrics})
-	return err
-}
-
-// checkHistory looks before anything is written: a log that is not the one that
-// the tables were made from must not get new events.
-func (n *node) checkHistory(ctx context.Context) error {
-	at, err := n.table.Checkpoint(ctx)
-	if err != nil {
-		return fmt.Errorf("read how far the tables are: %w", err)
-	}
-	same, err := sameHistory(ctx, n.log, at)
-	if err == nil && !same {
-		return replacedHistory(at, filepath.Join(n.DataDir, keyTableFile))
-	}
-	return err
-}
-
 func (n *node) makeHandler(context.Context) error {
 	handler, err := command.New(command.Config{
 		Log: n.log, Claims: n.verifier, Pepper: n.keys.Primary(), IDSecret: n.keys.IDSecret(),
@@ -218,12 +192,14 @@ func (n *node) makeHandler(context.Context) error {
 
 func (n *node) makeServer(context.Context) error {
 	s, err := server.New(server.Config{
-		Commands: n.handler, Keys: n.table, Verifier: n.verifier, History: n.log,
+		Commands: n.handler, Keys: n.reader(), Audit: n.reader(), Verifier: n.verifier, History: n.log,
+		Projections: n.tables, Describer: n.table,
 		Tables: n.tables,
 		Parts: []server.Part{
 			{Name: "log", Check: func(context.Context) error { return n.log.Health() }},
 			{Name: "verifier", Check: n.verifierReady},
-			{Name: "tables", Check: n.tablesReady},
+			{Name: "tables", Check: n.tablesReady, Optional: true},
+			{Name: "tables built", Check: n.tablesBuilt},
 		},
 		Catalogue: n.catalogue, Version: readBuildInfo().Version, Now: n.now, Logger: n.logger, Metrics: n.metrics,
 	})
@@ -245,13 +221,13 @@ func (n *node) run(ctx context.Context, ready func()) (err error) {
 	var group errgroup.Group
 	feed := func(run func(context.Context) error) {
 		group.Go(func() error {
-			defer closeDoors() // a node whose tables stand still must not answer from them
+			defer closeDoors() // a node whose feeds have ended must not answer from what they fed
 			return run(feeds)
 		})
 	}
 	feed(n.log.Watch)
 	feed(func(ctx context.Context) error { return n.verifier.Run(ctx, n.log) })
-	feed(n.tables.Run)
+	feed(n.runTables)
 	group.Go(func() error {
 		defer closeDoors()
 		return n.welcome(doors, ready)

@@ -27,7 +27,7 @@ func (n *node) welcome(ctx context.Context, ready func()) error {
 	if err := n.verifier.WaitFor(ctx, head); err != nil {
 		return ignoreEnd(ctx, err)
 	}
-	if err := n.tables.WaitFor(ctx, head); err != nil {
+	if err := n.awaitTables(ctx, head); err != nil {
 		return ignoreEnd(ctx, err)
 	}
 	remove, err := writeServerFile(n.DataDir, n.address)
@@ -71,18 +71,6 @@ func (n *node) verifierReady(context.Context) error {
 		return fmt.Errorf("the history is being read; at seq %d", n.verifier.AsOf())
 	}
 	return nil
-}
-
-func (n *node) tablesReady(context.Context) error {
-	status := n.tables.Status()
-	switch {
-	case status.Err != nil:
-		return fmt.Errorf("the tables stand still at seq %d: %w", status.Seq, status.Err)
-	case !status.CaughtUp:
-		return fmt.Errorf("the tables are being built; at seq %d of %d", status.Seq, status.Head)
-	default:
-		return nil
-	}
 }
 
 // auditor decides who may read the embedded log with a NATS client: the bearer of

@@ -36,11 +36,14 @@ func openKeyring(s settings) (keys *keyring.Keyring, created bool, err error) {
 		return nil, false, failf("give every node the same file (--keyring); keyledger keyring create makes the first one",
 			"there is no keyring at %s: with --nats-url secrets are given, not generated", path)
 	}
-	for _, name := range []string{jetstreamDir, keyTableFile, operatorTokenFile} {
+	const restore = "put the keyring back from your backup; a new one could not verify a single key"
+	for _, name := range []string{jetstreamDir, operatorTokenFile} {
 		if _, err := os.Stat(filepath.Join(s.DataDir, name)); !errors.Is(err, fs.ErrNotExist) {
-			return nil, false, failf("put the keyring back from your backup; a new one could not verify a single key",
-				"the keyring %s is gone, but the data dir holds data (%s)", path, name)
+			return nil, false, failf(restore, "the keyring %s is gone, but the data dir holds data (%s)", path, name)
 		}
+	}
+	if hasTables(s.DataDir) {
+		return nil, false, failf(restore, "the keyring %s is gone, but the data dir holds data (%s)", path, keyTableFile)
 	}
 	if keys, err = keyring.Create(path, rand.Reader); err != nil {
 		return nil, false, failf("see that the disk is not full and the directory is this user's", "%w", err)

@@ -37,6 +37,13 @@ type serveCommand struct {
 	NATSListen string `group:"The embedded log" name:"nats-listen" default:"127.0.0.1:4222" placeholder:"HOST:PORT" fromenv:"KEYLEDGER_NATS_LISTEN" help:"Where auditors reach the embedded NATS server; none for nowhere. Default: ${default}."`
 	Sync       string `group:"The embedded log" default:"always" placeholder:"always|1s|lazy" enum:"always,1s,lazy" fromenv:"KEYLEDGER_SYNC" help:"When events are synced to the disk. always, the default: before each answer. With 1s and lazy a power cut can lose acknowledged events."`
 	externalNATS
+	database
+}
+
+// database says where the tables are that people query.
+type database struct {
+	DatabaseURL         string `group:"The tables" name:"database-url" placeholder:"URL" fromenv:"KEYLEDGER_DATABASE_URL" help:"PostgreSQL database for the tables that people query (postgres://user@host/name), shared by any number of nodes. Give a password in the variable or a PGPASSFILE, not here. Default: a file in the data dir."`
+	DatabaseConnections int    `group:"The tables" name:"database-connections" default:"8" placeholder:"N" fromenv:"KEYLEDGER_DATABASE_CONNECTIONS" help:"How many connections reads may use; two more are for writing. Default: ${default}."`
 }
 
 // externalNATS says how to reach a NATS cluster that is used instead of the
@@ -60,11 +67,15 @@ Examples:
 
     keyledger serve
     keyledger serve --addr 127.0.0.1:9000 --data-dir /var/lib/keyledger --log-format json
-    keyledger serve --addr :8443 --tls-cert cert.pem --tls-key key.pem`
+    keyledger serve --addr :8443 --tls-cert cert.pem --tls-key key.pem
+    keyledger serve --database-url postgres://keyledger@db.internal/keyledger`
 }
 
 // Run runs a node until it is told to stop or cannot go on.
 func (c serveCommand) Run(a *app) error {
+	if err := checkDatabaseURL(c.DatabaseURL, a.env("KEYLEDGER_DATABASE_URL")); err != nil {
+		return err
+	}
 	settings, err := c.settings()
 	if err != nil {
 		return err
@@ -203,6 +214,9 @@ func (a *app) printBanner(n *node) {
 	t.pair("  address", n.address.URL+"   (the API is described at /docs)")
 	t.pair("  data dir", n.DataDir)
 	t.pair("  NATS", n.address.NATSURL)
+	if n.DatabaseURL != "" {
+		t.pair("  tables", "in PostgreSQL (keyledger projections status)")
+	}
 	t.pair("  operator token", n.operator.path())
 	_ = t.flush()
 	if token := n.operator.fresh; !token.IsZero() {
