@@ -16,7 +16,7 @@ type AuditQuery struct {
 	Actor     string // the id of a management key, or _system
 	Action    string // for example key.revoked
 	KeyID     string
-	Command   string // for example RevokeKey
+	Command   string // for example revoke_key
 	CommandID string
 	RequestID string
 

@@ -13,7 +13,7 @@ type AuditEntry struct {
 	Account string    `json:"account" doc:"The tenant whose key it is." example:"default"`
 	Actor   string    `json:"actor" doc:"The id of the management key that asked for it, or _system." example:"key_9bQwXr3LmZ0vTc7K"`
 	Action  string    `json:"action" enum:"key.created,key.imported,key.updated,key.rotated,key.revoked,key.expiring,key.expired,key.leaked"`
-	Command string    `json:"command" doc:"The command that did it." example:"RevokeKey"`
+	Command string    `json:"command" doc:"The command that did it." example:"revoke_key"`
 	Subject string    `json:"subject" doc:"The id of the key." example:"key_4fJq0Zr8kLw2TnXb"`
 	// Changes never hold a token or its mac.
 	Changes []AuditChange `json:"changes" nullable:"false" doc:"The members of the key that changed."`

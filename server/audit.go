@@ -36,7 +36,7 @@ func (s *Server) auditRoutes() {
 		queryParam("actor", "What the management key with this id did; _system for what nobody asked for.", text()),
 		queryParam("action", "Entries of this action.", words(actions...)),
 		queryParam("key_id", "What was done to the key with this id.", text()),
-		queryParam("command", "What commands of this name did, for example RevokeKey.", text()),
+		queryParam("command", "What commands of this name did, for example revoke_key.", text()),
 		queryParam("command_id", "What the command with this Idempotency-Key did.", text()),
 		queryParam("request_id", "What the request with this id did.", text()),
 		queryParam("from_time", "Entries from this instant on, by the log's clock, which never goes back.", timeParam("").Schema(nil)),

@@ -77,10 +77,10 @@ func (e *auditExport) run(ctx context.Context) error {
 		if err := e.send(page.Entries); err != nil {
 			return err
 		}
+		if err := context.Cause(ctx); err != nil { // a shutdown must not look like the end
+			return err
+		}
 		e.query.Page = page.Next
-	}
-	if err := context.Cause(ctx); err != nil { // a shutdown must not look like the end
-		return err
 	}
 	e.x.Header().Set(client.TrailerExportRows, strconv.FormatInt(e.count, 10))
 	return nil
