@@ -115,15 +115,15 @@ func (p *poller) poll() error {
 	}
 	count, err := p.store.CountKeys(ctx(), projections.KeyQuery{Now: Start()})
 	if err != nil || count.Keys != p.keys {
-		return fmt.Errorf("count: %+v, %w", count, err)
+		return fmt.Errorf("count: %+v, %v", count, err) //nolint:errorlint // there may be none
 	}
 	audit, err := p.store.Audit(ctx(), projections.AuditQuery{PageSize: projections.MaxPageSize})
 	if err != nil || len(audit.Entries) != p.keys {
-		return fmt.Errorf("%d audit entries of %d, %w", len(audit.Entries), p.keys, err)
+		return fmt.Errorf("%d audit entries of %d, %v", len(audit.Entries), p.keys, err) //nolint:errorlint // there may be none
 	}
 	state, err := p.store.State(ctx())
 	if err != nil || !state.Live || state.Generation < p.state.Generation || int(state.At.Seq) != p.keys { //nolint:gosec // a small number
-		return fmt.Errorf("state: %+v after %+v, %w", state, p.state, err)
+		return fmt.Errorf("state: %+v after %+v, %v", state, p.state, err) //nolint:errorlint // there may be none
 	}
 	p.state = state
 	return nil

@@ -221,7 +221,7 @@ func testReopen(t *testing.T, s Suite) {
 	}
 }
 
-// testInfo is part of CheckIsClean: rows are counted about right.
+// checkInfo holds what a store says of itself against what it holds, about.
 func checkInfo(t *testing.T, store Store, keys, entries int) {
 	t.Helper()
 	info, err := store.Info(t.Context())
