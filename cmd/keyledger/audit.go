@@ -20,7 +20,7 @@ type auditFilter struct {
 	Actor     string `placeholder:"ID" help:"Only what this management key did; _system for what keyledger did itself."`
 	Action    string `placeholder:"ACTION" help:"Only this: key.created, key.imported, key.updated, key.rotated, key.revoked, key.expiring, key.expired or key.leaked."`
 	Key       string `placeholder:"ID" help:"Of this key only."`
-	Command   string `placeholder:"NAME" help:"Only what this command did, for example RevokeKey."`
+	Command   string `placeholder:"NAME" help:"Only what this command did, for example revoke_key."`
 	CommandID string `name:"command-id" placeholder:"ID" help:"Only what the command of this id did."`
 	RequestID string `name:"request-id" placeholder:"ID" help:"Only what the request of this id did."`
 	FromTime  string `placeholder:"TIME" help:"From this time on, for example 24h."`

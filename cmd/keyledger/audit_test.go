@@ -48,7 +48,7 @@ func TestHistoryIsReadable(t *testing.T) {
 			t.Errorf("line %d is %q, want seq %d, %s and %q", i+1, line, i+2, actor, what)
 		}
 	}
-	if wide := w.must(t, "keys", "history", id, "--wide"); !strings.Contains(wide, "RevokeKey") || !strings.Contains(wide, "REQUEST ID") {
+	if wide := w.must(t, "keys", "history", id, "--wide"); !strings.Contains(wide, "revoke_key") || !strings.Contains(wide, "REQUEST ID") {
 		t.Errorf("wide:\n%s", wide)
 	}
 	var all entries

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/keyledger/keyledger/client"
 )
@@ -156,6 +157,9 @@ func auditValue(field string, raw json.RawMessage) string {
 	default:
 		var text string
 		if json.Unmarshal(raw, &text) == nil {
+			if at, err := time.Parse(time.RFC3339, text); err == nil && strings.HasSuffix(field, "_at") {
+				return at.UTC().Format(time.RFC3339) // to the second is enough to read
+			}
 			return text
 		}
 	}

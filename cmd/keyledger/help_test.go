@@ -80,7 +80,7 @@ func TestHelpOfNothing(t *testing.T) {
 	if code := run(t.Context(), nil, nil, &stdout, &stderr, func(string) string { return "" }); code != exitUsage || stdout.Len() > 0 || !strings.Contains(stderr.String(), "Usage: keyledger <command>") {
 		t.Errorf("exit code %d\n%s\n%s", code, &stdout, &stderr)
 	}
-	for _, command := range []string{"", "keys", "events", "keyring"} {
+	for _, command := range []string{"", "keys", "audit", "events", "projections", "keyring"} {
 		if text := help(t, command); !strings.Contains(text, "Commands:") {
 			t.Errorf("%s --help:\n%s", command, text)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"database/sql"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -8,6 +9,82 @@ import (
 
 	"github.com/keyledger/keyledger/client"
 )
+
+// TestTablesAreMended edits a row by hand: check names it, rebuild mends it.
+func TestTablesAreMended(t *testing.T) {
+	w := newTestWorld(t)
+	w.mustStart(t)
+	_, id := w.mustCreate(t, "--name", "honest", "--environment", "live", "--full-access") // seq 2
+	_, other := w.mustCreate(t, "--name", "other", "--environment", "live", "--full-access")
+	list := w.must(t, "keys", "list") // the tables have come so far
+
+	if r := w.cli(t, "", "projections", "check"); r.code != exitOK || !strings.HasPrefix(r.stdout, "The tables are what the log says") {
+		t.Errorf("before: %+v", r)
+	}
+	mustEditTables(t, w, "UPDATE keys SET name = 'forged' WHERE key_id = ?", id)
+	mustEditTables(t, w, "DELETE FROM audit WHERE subject = ?", other)
+
+	r := w.cli(t, "", "projections", "check")
+	found := strings.Split(strings.TrimSpace(r.stdout), "\n")
+	if r.code != exitFailed || len(found) != 2 || !strings.Contains(r.stderr, "2 differences") || !strings.Contains(r.stderr, "projections rebuild") {
+		t.Errorf("edited by hand: %+v", r)
+	}
+	for _, words := range []string{"keys ", id, "name: the log says ", "honest", "the table says ", "forged", "audit 3", "the row is missing"} {
+		if !strings.Contains(r.stdout, words) {
+			t.Errorf("no %q in\n%s", words, r.stdout)
+		}
+	}
+	var before client.Projections
+	w.mustDecode(t, &before, "projections", "status")
+	if before.State != "live" || before.HeadSeq != 3 || before.Job == nil || before.Job.Kind != "check" || before.Job.Differences != 2 {
+		t.Errorf("status %+v", before)
+	}
+
+	if out := w.must(t, "projections", "rebuild"); !strings.HasPrefix(out, "Rebuilt up to seq 3 in ") {
+		t.Errorf("rebuild: %s", out)
+	}
+	var after client.Projections
+	w.mustDecode(t, &after, "projections", "status")
+	if after.Generation <= before.Generation || after.Seq != 3 || after.Keys != 3 || after.Entries != 3 {
+		t.Errorf("status after the rebuild %+v, before %+v", after, before)
+	}
+	var result struct {
+		Differences []client.ProjectionsDifference `json:"differences"`
+		Result      client.ProjectionsResult       `json:"result"`
+	}
+	if w.mustDecode(t, &result, "projections", "check"); len(result.Differences) != 0 || result.Result.Seq != 3 {
+		t.Errorf("after the rebuild: %+v", result)
+	}
+	if mended := w.must(t, "keys", "list"); mended != list {
+		t.Errorf("keys are\n%s\nand were\n%s", mended, list)
+	}
+
+	w.env["KEYLEDGER_TOKEN"], _ = w.mustCreate(t, "--management", "--name", "reader", "--account", "_root", "--scopes", "keyledger.keys:read")
+	for _, command := range []string{"status", "check", "rebuild"} {
+		if r := w.cli(t, "", "projections", command); r.code != exitFailed || !strings.Contains(r.stderr, "(403 ") || r.stdout != "" {
+			t.Errorf("%s without the scope: %+v", command, r)
+		}
+	}
+}
+
+// mustEditTables does what nobody should: it writes to the tables of a server.
+func mustEditTables(t *testing.T, w *testWorld, statement string, args ...any) {
+	t.Helper()
+	var p client.Projections
+	w.mustDecode(t, &p, "projections", "status")
+	db, err := sql.Open("sqlite", "file:"+p.Place+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	done, err := db.ExecContext(t.Context(), statement, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := done.RowsAffected(); err != nil || n != 1 {
+		t.Fatalf("%d rows, %v", n, err)
+	}
+}
 
 const stoppedTables = `{"database":"sqlite","place":"/data/keys.db","schema_version":2,"generation":3,"state":"stopped","leading":true,"leader":"node-1",
 "seq":41,"head_seq":1234,"lag_events":1193,"lag_seconds":3700,"events_per_second":0,"size_bytes":2147483648,"keys":1000000,"entries":3000000,
@@ -91,4 +168,41 @@ func TestJobsThatFail(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
+}
+
+func TestDoctorNamesTroublesOfTheTables(t *testing.T) {
+	served := func(tables string) *testWorld {
+		return scripted(t, func(w http.ResponseWriter, r *http.Request) {
+			switch r.URL.Path {
+			case "/readyz":
+				answerJSON(`{"ready":true,"parts":[]}`)(w, r)
+			case "/v1/projections":
+				if tables == "" {
+					w.Header().Set("Content-Type", "application/problem+json")
+					w.WriteHeader(http.StatusForbidden)
+				}
+				_, _ = w.Write([]byte(tables))
+			default:
+				answerJSON(`{}`)(w, r)
+			}
+		})
+	}
+	for name, tc := range map[string]struct {
+		tables, verdict, words string
+		code                   int
+	}{
+		"well":        {`{"state":"live","seq":7,"head_seq":7,"database":"postgresql"}`, verdictOK, "at seq 7 of 7, postgresql", exitOK},
+		"a blink":     {`{"state":"behind","seq":6,"head_seq":7,"lag_events":1,"lag_seconds":0.1}`, verdictOK, "at seq 6 of 7", exitOK},
+		"behind":      {`{"state":"behind","seq":6,"head_seq":2007,"lag_events":2001,"lag_seconds":90}`, verdictWarn, "at seq 6 of 2007, behind by 2,001 events, 1m30s", exitOK},
+		"building":    {`{"state":"building","job":{"kind":"build","phase":"reading","seq":5,"target_seq":10,"ended_at":null}}`, verdictWarn, "reading the log: seq 5 of 10, 50 %", exitOK},
+		"stopped":     {stoppedTables, verdictFail, "stopped before the event at seq 42: event e-42 at seq 42 cannot be projected", exitFailed},
+		"unavailable": {`{"state":"unavailable","database":"postgresql","place":"db:5432/keys","error":{"code":"read_store_unavailable","message":"connection refused"}}`, verdictFail, "the postgresql database does not answer (db:5432/keys): connection refused", exitFailed},
+		"not for us":  {``, verdictWarn, "it was not asked how they are", exitOK},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if d := served(tc.tables).examine(t, tc.code); !d.find(tc.verdict, tc.words) {
+				t.Errorf("no %s %q in %+v", tc.verdict, tc.words, d)
+			}
+		})
+	}
 }
