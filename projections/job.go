@@ -31,7 +31,7 @@ type Job struct {
 	Phase  JobPhase
 	Seq    uint64 // the last event taken in
 	Target uint64 // the end of the log, as far as it is known
-	// Table and Rows say what is being compared, and how many rows have been.
+	// Table and Rows say what is being compared, and how many rows of it have been.
 	Table       string
 	Rows        int64
 	Differences int // found so far

@@ -11,7 +11,7 @@ import (
 // CheckResult is what a check found.
 type CheckResult struct {
 	At          Checkpoint // what the live tables held
-	Rows        int64      // how many rows were compared
+	Rows        int64      // how many rows of all tables were compared
 	Differences int
 	Took        time.Duration
 }
@@ -59,24 +59,29 @@ func (p *Projector) Check(ctx context.Context, report func(Difference) error) (C
 				return err
 			}
 			result.At = view.At()
-			return p.compare(ctx, view, report)
+			return p.compare(ctx, view, &result, report)
 		})
 	})
-	job := p.Status().Job
-	result.Rows, result.Differences, result.Took = job.Rows, job.Differences, p.cfg.Now().Sub(began)
+	result.Took = p.cfg.Now().Sub(began)
 	return result, err
 }
 
 // compare reports what differs.
-func (p *Projector) compare(ctx context.Context, view Comparison, report func(Difference) error) error {
+func (p *Projector) compare(ctx context.Context, view Comparison, result *CheckResult, report func(Difference) error) error {
 	p.phase(PhaseComparing)
+	looked := make(map[string]int64)
 	progress := func(table string, rows int64) {
+		looked[table] = rows
 		p.update(func(j *Job) { j.Table, j.Rows = table, rows })
 	}
 	err := view.Differences(ctx, progress, func(d Difference) error {
-		p.update(func(j *Job) { j.Differences++ })
+		result.Differences++
+		p.update(func(j *Job) { j.Differences = result.Differences })
 		return report(d)
 	})
+	for _, rows := range looked {
+		result.Rows += rows
+	}
 	if err != nil {
 		return fmt.Errorf("compare the tables: %w", err)
 	}

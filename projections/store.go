@@ -110,8 +110,8 @@ type Comparison interface {
 	At() Checkpoint
 	// Differences holds every table of the view against the build's, row by row and
 	// column by column, and yields what differs in the order of the rows. It ends with
-	// the error of yield. progress is called now and then with the table at hand and
-	// rows looked at.
+	// the error of yield. progress is called with the table at hand and how many of its
+	// rows were looked at, now and then and at the end of each.
 	Differences(ctx context.Context, progress func(table string, rows int64), yield func(Difference) error) error
 	Close() error
 }
