@@ -137,8 +137,9 @@ func (l *long) present(n int) {
 	l.t.Helper()
 	for range n {
 		q := drawn(l, func(d questions) projections.KeyQuery { return d.keys(nil) })
-		checkCount(l.t, l.store, l.m, q)
-		list(l, keyPages(l.store, l.m, q), 700, 200)
+		pages := keyPages(l.store, l.m, q)
+		checkCount(l.t, l.store, q, len(pages.want))
+		list(l, pages, 700, 200)
 		list(l, entryPages(l.store, l.m, drawn(l, questions.audit)), 700, 200)
 		l.key(nil)
 	}
@@ -160,8 +161,9 @@ func (l *long) past(n int) {
 		}
 		for range 2 {
 			q := drawn(l, func(d questions) projections.KeyQuery { return d.keys(&at) })
-			checkCount(l.t, l.store, l.m, q)
-			list(l, keyPages(l.store, l.m, q), 700, 200)
+			pages := keyPages(l.store, l.m, q)
+			checkCount(l.t, l.store, q, len(pages.want))
+			list(l, pages, 700, 200)
 		}
 		for range 5 {
 			l.key(&at)

@@ -46,21 +46,31 @@ func (m *Model) Keys(q projections.KeyQuery) []projections.KeyRecord {
 	if q.At != nil {
 		q.Now = q.At.Time
 	}
-	var found []projections.KeyRecord
-	for _, r := range m.all(q.At) {
-		if matches(&r, q) {
-			found = append(found, r)
+	var found []*projections.KeyRecord // records are large: sort where they are
+	all := m.all(q.At)
+	for i := range all {
+		if matches(&all[i], q) {
+			found = append(found, &all[i])
 		}
 	}
 	slices.SortFunc(found, order(q.Sort))
-	return found
+	return copied(found)
+}
+
+func copied[T any](found []*T) []T {
+	list := make([]T, len(found))
+	for i := range found {
+		list[i] = *found[i]
+	}
+	return list
 }
 
 // Key returns the key as it is or was, if there is or was one.
 func (m *Model) Key(id domain.KeyID, at *projections.Moment) (projections.KeyRecord, bool) {
-	for _, r := range m.all(at) {
-		if r.ID == id {
-			return r, true
+	all := m.all(at)
+	for i := range all {
+		if all[i].ID == id {
+			return all[i], true
 		}
 	}
 	return projections.KeyRecord{}, false
@@ -72,11 +82,9 @@ func (m *Model) Moment(at projections.At) projections.Moment {
 		return projections.Moment{Seq: at.Seq, Time: m.clock(at.Seq)}
 	}
 	moment := projections.Moment{Time: projections.Micros(at.Time)}
-	for _, entry := range m.log() {
-		if entry.Clock.After(moment.Time) {
-			break
-		}
-		moment.Seq = entry.Seq
+	log := m.log()
+	for int(moment.Seq) < len(log) && !log[moment.Seq].Clock.After(moment.Time) { //nolint:gosec // a number of events
+		moment.Seq++
 	}
 	return moment
 }
@@ -183,13 +191,13 @@ func (f *fold) add(e *eventstore.Event) projections.VoidReason {
 
 // all returns the keys as stores hold them, in the order of their creation.
 func (f *fold) all() []projections.KeyRecord {
-	keys := make([]projections.KeyRecord, 0, len(f.keys))
+	var keys []*projections.KeyRecord
 	for _, key := range f.keys {
 		key.Key = projections.Normalize(key.Key)
-		keys = append(keys, key)
+		keys = append(keys, &key)
 	}
 	slices.SortFunc(keys, order(projections.SortOldest))
-	return keys
+	return copied(keys)
 }
 
 // matches states the conditions of a query once more, in the words of its members.
@@ -234,12 +242,12 @@ func holdsText(r *projections.KeyRecord, text string) bool {
 }
 
 // order returns the comparison of an order of keys.
-func order(s projections.KeySort) func(a, b projections.KeyRecord) int {
+func order(s projections.KeySort) func(a, b *projections.KeyRecord) int {
 	if s == "" {
 		s = projections.SortNewest
 	}
 	member, down := strings.CutPrefix(string(s), "-")
-	return func(a, b projections.KeyRecord) int {
+	return func(a, b *projections.KeyRecord) int {
 		c := 0
 		switch member {
 		case "name":

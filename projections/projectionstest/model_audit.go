@@ -14,8 +14,10 @@ import (
 
 // Audit returns all entries that match, in the order of the query, whatever its page.
 func (m *Model) Audit(q projections.AuditQuery) []projections.AuditEntry {
-	var found []projections.AuditEntry
-	for _, e := range m.log() {
+	var found []*projections.AuditEntry
+	log := m.log()
+	for i := range log {
+		e := &log[i]
 		ok := (q.Account == "" || e.Account == q.Account) && (q.Actor == "" || e.Actor == q.Actor) &&
 			(q.Action == "" || e.Action == q.Action) && (q.Key == "" || e.Subject == string(q.Key)) &&
 			(q.Command == "" || e.Command == q.Command) && (q.CommandID == "" || e.CommandID == q.CommandID) &&
@@ -28,7 +30,7 @@ func (m *Model) Audit(q projections.AuditQuery) []projections.AuditEntry {
 	if !q.OldestFirst {
 		slices.Reverse(found)
 	}
-	return found
+	return copied(found)
 }
 
 // log returns the entries of all events, oldest first.
