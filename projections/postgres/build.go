@@ -1,0 +1,360 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/projections"
+)
+
+// copyAt is how many bytes of rows are sent at once.
+const copyAt = 1 << 20
+
+// discardWithin bounds removing a build that was complete.
+const discardWithin = 30 * time.Second
+
+// build writes a set of tables that nobody reads. Until it is complete everything
+// happens in one transaction: a crash leaves nothing, rows are frozen as they are
+// written (no vacuum comes to it later), and as nothing is ever updated every version
+// waits in memory, encoded, until its end is known. One batch is sent while the
+// next is made.
+type build struct {
+	store  *Store
+	conn   *session
+	id     int64
+	schema string
+	at     projections.Checkpoint // after the last batch that it was given
+	failed error                  // why it is of no use any more
+
+	memory  memory
+	rows    copyBuffers // to be sent
+	sending chan error  // gives how sending ended; nil when that was asked for
+
+	complete, indexed, swapped bool
+}
+
+// memory is what a build knows of what it has written.
+type memory struct {
+	keys  map[domain.KeyID]current
+	voids map[domain.KeyID][]projections.VoidKey
+	macs  map[projections.MacHash]domain.KeyID
+	size  int64 // of the rows in keys
+}
+
+// current is the current version of a key, encoded by appendKey.
+type current struct {
+	row           []byte
+	from, created uint64
+}
+
+// Build implements projections.Store.
+func (s *Store) Build(ctx context.Context) (projections.Build, error) {
+	const doing = "begin a build"
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return nil, s.explain(doing, err)
+	}
+	b := &build{store: s, conn: conn, memory: memory{
+		keys: make(map[domain.KeyID]current), voids: make(map[domain.KeyID][]projections.VoidKey), macs: make(map[projections.MacHash]domain.KeyID),
+	}}
+	if err := b.begin(ctx); err != nil {
+		conn.end(ctx)
+		return nil, s.explain(doing, err)
+	}
+	return b, nil
+}
+
+func (b *build) begin(ctx context.Context) error {
+	taken, err := b.conn.tryLock(ctx, buildLock)
+	if err != nil {
+		return err
+	}
+	if !taken {
+		return projections.ErrBuildRunning()
+	}
+	if err := b.store.ensureControl(ctx, b.conn); err != nil {
+		return err
+	}
+	if err := b.conn.sweep(ctx, true); err != nil {
+		return err
+	}
+	const enter = "INSERT INTO keyledger.builds (schema_version, state, node) VALUES (" + schemaVersionText + ", 'building', $1) RETURNING id"
+	if err := b.conn.QueryRow(ctx, enter, b.store.cfg.Name).Scan(&b.id); err != nil {
+		return err
+	}
+	b.schema = schemaName(b.id)
+	_, err = b.conn.Exec(ctx, "SET maintenance_work_mem = '256MB'; BEGIN; "+tables(b.schema), pgx.QueryExecModeSimpleProtocol)
+	return err
+}
+
+// Checkpoint implements projections.Writer.
+func (b *build) Checkpoint(context.Context) (projections.Checkpoint, error) {
+	if err := b.settle(); err != nil {
+		return projections.Checkpoint{}, b.store.explain("read the checkpoint of the build", err)
+	}
+	return b.at, nil
+}
+
+// Load implements projections.Writer.
+func (b *build) Load(ctx context.Context, l projections.Lookup) (projections.Known, error) {
+	const doing = "load keys of the build"
+	if b.failed != nil {
+		return projections.Known{}, b.store.explain(doing, b.failed)
+	}
+	if b.complete {
+		known, err := loadFrom(ctx, b.conn.Conn, b.schema, l)
+		return known, b.store.explain(doing, err)
+	}
+	known, err := b.memory.recall(b.conn, l)
+	return known, b.store.explain(doing, err)
+}
+
+// Write implements projections.Writer.
+func (b *build) Write(ctx context.Context, batch projections.Batch) error {
+	err := b.write(ctx, &batch)
+	if err != nil {
+		return b.store.explain(fmt.Sprintf("build events %d to %d", batch.From.Seq+1, batch.To.Seq), err)
+	}
+	return nil
+}
+
+func (b *build) write(ctx context.Context, batch *projections.Batch) error {
+	switch {
+	case b.failed != nil:
+		return b.failed
+	case batch.From != b.at:
+		return projections.ErrCheckpointMoved
+	case b.complete:
+		if err := writeBatch(ctx, b.conn.Conn, fmt.Sprintf("state = 'building' AND id = %d", b.id), batch); err != nil {
+			return err
+		}
+		b.at = batch.To
+		return nil
+	}
+	if b.failed = b.memory.learn(batch, &b.rows); b.failed != nil {
+		return b.failed
+	}
+	b.rows.add(batch)
+	b.at = batch.To
+	if b.memory.size > b.store.cfg.BuildMemory {
+		return b.finish(ctx, true) // and go on by indexes
+	}
+	if b.rows.size() < copyAt {
+		return nil
+	}
+	return b.send()
+}
+
+// send begins to send the rows, when those before are sent.
+func (b *build) send() error {
+	if err := b.sent(); err != nil {
+		return err
+	}
+	rows, sending := b.rows, make(chan error, 1)
+	b.rows, b.sending = copyBuffers{}, sending
+	go func() {
+		// The call that began it ends before it does; Discard and Close cut it off.
+		sending <- copyIn(context.Background(), b.conn.Conn, b.schema, &rows, ", FREEZE")
+	}()
+	return nil
+}
+
+// sent waits for what is being sent.
+func (b *build) sent() error {
+	if b.sending != nil {
+		b.failed = cmp.Or(b.failed, <-b.sending)
+		b.sending = nil
+	}
+	return b.failed
+}
+
+// settle sends all that is left, and waits for it.
+func (b *build) settle() error {
+	if b.rows.size() > 0 && b.failed == nil {
+		if err := b.send(); err != nil {
+			return err
+		}
+	}
+	return b.sent()
+}
+
+// Complete implements projections.Finisher.
+func (b *build) Complete(ctx context.Context) error {
+	return b.store.explain("complete the build", b.finish(ctx, true))
+}
+
+// finish writes what is in memory, makes keys and, if asked, the indexes that only
+// readers need, and commits. The commit waits for the disk.
+func (b *build) finish(ctx context.Context, indexed bool) error {
+	if b.failed == nil && !b.complete {
+		b.failed = b.finishTables(ctx, indexed)
+	}
+	if b.failed != nil || b.indexed || !indexed {
+		return b.failed
+	}
+	for _, statement := range indexes(b.schema) {
+		if _, err := b.conn.Exec(ctx, statement); err != nil {
+			return err
+		}
+	}
+	b.indexed = true
+	return nil
+}
+
+func (b *build) finishTables(ctx context.Context, indexed bool) error {
+	rows := slices.SortedFunc(maps.Values(b.memory.keys), func(x, y current) int { return cmp.Compare(x.from, y.from) })
+	for _, row := range rows {
+		b.rows.version(row.row, 0)
+		if b.rows.size() >= copyAt {
+			if err := b.send(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := b.settle(); err != nil {
+		return err
+	}
+	statements := primaryKeys(b.schema)
+	if indexed {
+		statements = append(statements, indexes(b.schema)...)
+	}
+	statements = append(statements, analyze(b.schema)...)
+	for _, statement := range statements {
+		if _, err := b.conn.Exec(ctx, statement); err != nil {
+			return err
+		}
+	}
+	const note = "UPDATE keyledger.builds SET seq = $1, event_id = $2, clock = $3, finished_at = now() WHERE id = $4"
+	if _, err := b.conn.Exec(ctx, note, signed(b.at.Seq), b.at.EventID, nullTime(b.at.Clock), b.id); err != nil {
+		return err
+	}
+	if _, err := b.conn.Exec(ctx, "COMMIT"); err != nil {
+		return err
+	}
+	b.complete, b.indexed, b.memory = true, indexed, memory{}
+	return nil
+}
+
+// Swap implements projections.Finisher.
+func (b *build) Swap(ctx context.Context) error {
+	const doing = "swap the build in"
+	switch {
+	case b.failed != nil:
+		return b.store.explain(doing, b.failed)
+	case !b.complete || !b.indexed:
+		return b.store.explain(doing, errors.New("the build is not complete"))
+	}
+	err := pgx.BeginFunc(ctx, b.conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1, $2)", lockClass, usageLock); err != nil {
+			return err
+		}
+		var seq uint64
+		err := tx.QueryRow(ctx, "SELECT seq FROM keyledger.builds WHERE "+liveSet+" FOR UPDATE").Scan(&seq)
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+		if seq > b.at.Seq {
+			return projections.ErrBehind
+		}
+		for _, statement := range []string{
+			// Keys that were used while the build ran.
+			"UPDATE " + b.schema + ".keys k SET last_used_at = u.last_used_at FROM keyledger.usage u WHERE u.key_id = k.key_id AND k.last_used_at IS DISTINCT FROM u.last_used_at",
+			"UPDATE keyledger.builds SET state = 'retired', finished_at = now() WHERE " + liveSet,
+			fmt.Sprintf("UPDATE keyledger.builds SET state = 'live', finished_at = now() WHERE id = %d AND state = 'building'", b.id),
+		} {
+			if _, err := tx.Exec(ctx, statement); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	b.swapped = err == nil
+	return b.store.explain(doing, err)
+}
+
+// Discard implements projections.Finisher.
+func (b *build) Discard(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardWithin)
+	defer cancel()
+	_ = b.sent() // whatever it is, the tables go
+	b.failed = cmp.Or(b.failed, errors.New("the build is over"))
+	b.memory, b.rows = memory{}, copyBuffers{}
+	if !b.conn.IsClosed() {
+		// What is not removed here is removed when the next build begins. A swap whose
+		// answer was lost may have happened: the state tells.
+		_, _ = b.conn.Exec(ctx, "ROLLBACK")
+		var state string
+		if b.conn.QueryRow(ctx, "SELECT state FROM keyledger.builds WHERE id = $1", b.id).Scan(&state) == nil && state == "building" {
+			_ = b.conn.drop(ctx, b.id)
+		}
+	}
+	b.conn.end(ctx)
+	return nil
+}
+
+// learn takes in a batch, and hands over the versions whose end is known.
+func (m *memory) learn(batch *projections.Batch, out *copyBuffers) error {
+	for _, e := range batch.Ended {
+		held, ok := m.keys[e.Key]
+		if !ok || held.from != e.FromSeq || held.created != e.CreatedSeq {
+			return errNoVersion
+		}
+		out.version(held.row, e.ToSeq)
+		m.size -= int64(len(held.row))
+		delete(m.keys, e.Key)
+	}
+	for i := range batch.Versions {
+		v := &batch.Versions[i]
+		row := appendKey(make([]byte, 0, 768), &v.KeyRecord)
+		if v.ToSeq != 0 {
+			out.version(row, v.ToSeq)
+			continue
+		}
+		if _, twice := m.keys[v.ID]; twice {
+			return errTwice
+		}
+		m.keys[v.ID] = current{row: slices.Clip(row), from: v.Seq, created: v.CreatedSeq}
+		m.size += int64(len(row))
+	}
+	for _, claim := range batch.Macs {
+		if _, twice := m.macs[claim.Hash]; twice {
+			return errTwice
+		}
+		m.macs[claim.Hash] = claim.Key
+	}
+	for _, v := range batch.Voids {
+		m.voids[v.Key] = append(m.voids[v.Key], v)
+	}
+	return nil
+}
+
+// recall answers what it remembers: everything.
+func (m *memory) recall(conn *session, l projections.Lookup) (projections.Known, error) {
+	var known projections.Known
+	for _, id := range l.Keys {
+		if held, ok := m.keys[id]; ok {
+			record, err := decodeKey(conn.TypeMap(), held.row)
+			if err != nil {
+				return known, fmt.Errorf("read key %s: %w", id, err)
+			}
+			set(&known.Keys, id, record)
+		}
+		if voids := m.voids[id]; voids != nil {
+			set(&known.Voids, id, slices.Clone(voids))
+		}
+	}
+	for _, hash := range l.Macs {
+		if id, ok := m.macs[hash]; ok {
+			set(&known.Macs, hash, id)
+		}
+	}
+	return known, nil
+}

@@ -1,0 +1,110 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/keyledger/keyledger/projections"
+)
+
+// lead is the connection that holds the lock of the writer, and writes.
+type lead struct {
+	store *Store
+	conn  *session
+	swept time.Time
+}
+
+// Lead implements projections.Store.
+func (s *Store) Lead(ctx context.Context) (projections.Lead, error) {
+	const doing = "take the lead"
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return nil, s.explain(doing, err)
+	}
+	l := &lead{store: s, conn: conn}
+	if err := l.begin(ctx); err != nil {
+		conn.end(ctx)
+		return nil, s.explain(doing, err)
+	}
+	return l, nil
+}
+
+func (l *lead) begin(ctx context.Context) error {
+	taken, err := l.conn.tryLock(ctx, leadLock)
+	if err != nil {
+		return err
+	}
+	if !taken {
+		return projections.ErrFollower()
+	}
+	if err := l.store.ensureControl(ctx, l.conn); err != nil {
+		return err
+	}
+	if _, err := l.conn.Exec(ctx, "SET synchronous_commit = off"); err != nil {
+		return err
+	}
+	l.swept = time.Now()
+	return l.conn.sweep(ctx, false)
+}
+
+const liveSet = "state = 'live' AND schema_version = " + schemaVersionText
+
+// Checkpoint implements projections.Writer.
+func (l *lead) Checkpoint(ctx context.Context) (projections.Checkpoint, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeWithin)
+	defer cancel()
+	_, at, err := liveSetOf(ctx, l.conn)
+	return at, l.store.explain("read the checkpoint", err)
+}
+
+// liveSetOf returns the live set and where it is.
+func liveSetOf(ctx context.Context, conn interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}) (id int64, at projections.Checkpoint, err error) {
+	var clock *time.Time
+	err = conn.QueryRow(ctx, "SELECT id, seq, event_id, clock FROM keyledger.builds WHERE "+liveSet).Scan(&id, &at.Seq, &at.EventID, &clock)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, at, projections.ErrNoTables
+	}
+	if clock != nil {
+		at.Clock = projections.Micros(*clock)
+	}
+	return id, at, err
+}
+
+// Load implements projections.Writer.
+func (l *lead) Load(ctx context.Context, lookup projections.Lookup) (projections.Known, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeWithin)
+	defer cancel()
+	var known projections.Known
+	id, _, err := liveSetOf(ctx, l.conn)
+	if err == nil {
+		known, err = loadFrom(ctx, l.conn.Conn, schemaName(id), lookup)
+	}
+	return known, l.store.explain("load keys", err)
+}
+
+// Write implements projections.Writer.
+func (l *lead) Write(ctx context.Context, b projections.Batch) error {
+	ctx, cancel := context.WithTimeout(ctx, writeWithin)
+	defer cancel()
+	err := writeBatch(ctx, l.conn.Conn, liveSet, &b)
+	if err == nil && time.Since(l.swept) > retiredFor {
+		l.swept = time.Now()
+		err = l.conn.sweep(ctx, false)
+	}
+	if err != nil {
+		return l.store.explain(fmt.Sprintf("write events %d to %d", b.From.Seq+1, b.To.Seq), err)
+	}
+	return nil
+}
+
+// Close implements projections.Lead.
+func (l *lead) Close(ctx context.Context) error {
+	l.conn.end(ctx)
+	return nil
+}

@@ -1,0 +1,174 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// schemaVersion is the version of the tables of a set and of what their rows are
+// made of. Raise it with every change of either: the new tables are built from the log.
+const (
+	schemaVersion     = 1
+	schemaVersionText = "1"
+)
+
+// Advisory locks of the database (pg_advisory_lock(class, key)). The keys differ by
+// schema version, so that releases side by side do not wait for each other.
+const (
+	lockClass = 0x6b6c7273 // "klrs"
+	leadLock  = 16*schemaVersion + 1
+	buildLock = 16*schemaVersion + 2
+	// usageLock is held shared while uses are noted and alone while rows of keys come
+	// into being, so that none misses a use.
+	usageLock = 16*schemaVersion + 3
+	makeLock  = 0 // of the control schema
+)
+
+// openEnd is the to_seq of current rows. It is a number, not NULL, so that "valid
+// at seq" is one comparison.
+const openEnd = 1<<63 - 1
+
+// retiredFor is how long a set that was swapped out stays for reads under way;
+// obsoleteAfter, how long this version's set is live before those of others go.
+const (
+	retiredFor    = time.Minute
+	obsoleteAfter = 7 * 24 * time.Hour
+)
+
+func schemaName(id int64) string { return "keyledger_" + strconv.FormatInt(id, 10) }
+
+const control = `
+CREATE SCHEMA IF NOT EXISTS keyledger;
+CREATE TABLE IF NOT EXISTS keyledger.builds (
+	id             bigserial PRIMARY KEY,
+	schema_version int NOT NULL,
+	state          text NOT NULL CHECK (state IN ('building', 'live', 'retired')),
+	seq            bigint NOT NULL DEFAULT 0,
+	event_id       text NOT NULL DEFAULT '',
+	clock          timestamptz,
+	started_at     timestamptz NOT NULL DEFAULT now(),
+	finished_at    timestamptz, -- of a live set, since when; of a retired one, until when
+	node           text NOT NULL DEFAULT ''
+);
+CREATE UNIQUE INDEX IF NOT EXISTS builds_live ON keyledger.builds (schema_version) WHERE state = 'live';
+CREATE TABLE IF NOT EXISTS keyledger.usage (
+	key_id       text COLLATE "C" PRIMARY KEY,
+	last_used_at timestamptz NOT NULL
+);
+`
+
+// ensureControl makes the control schema where it is missing. Nodes that start at
+// the same time take turns.
+func (s *Store) ensureControl(ctx context.Context, tx interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+}) error {
+	if s.made.Load() {
+		return nil
+	}
+	err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
+		var there bool
+		if err := tx.QueryRow(ctx, "SELECT to_regclass('keyledger.usage') IS NOT NULL").Scan(&there); err != nil || there {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1, $2)", lockClass, makeLock); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, control)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("make the schema keyledger: %w", err)
+	}
+	s.made.Store(true)
+	return nil
+}
+
+// tables are what a build writes to. TEXT is text compared byte by byte, whatever
+// language the database sorts by. NULL times are "not so".
+func tables(schema string) string {
+	columns := make([]string, 0, len(keyColumns))
+	for _, c := range keyColumns {
+		columns = append(columns, c.name+" "+c.sql)
+	}
+	ddl := `CREATE SCHEMA SCHEMA;
+CREATE TABLE SCHEMA.keys (
+	` + strings.Join(columns, ",\n\t") + `,
+	last_used_at timestamptz,
+	name_fold TEXT GENERATED ALWAYS AS (left(search, char_length(name))) STORED
+);
+CREATE TABLE SCHEMA.key_versions (
+	` + strings.Join(columns, ",\n\t") + `,
+	to_seq bigint NOT NULL
+);
+CREATE TABLE SCHEMA.audit (
+	seq bigint NOT NULL, time timestamptz, clock timestamptz, account TEXT NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL,
+	command TEXT NOT NULL, subject TEXT NOT NULL, changes json NOT NULL, reason TEXT NOT NULL, void TEXT NOT NULL,
+	command_id TEXT NOT NULL, request_id TEXT NOT NULL, event_id TEXT NOT NULL
+);
+CREATE TABLE SCHEMA.macs (hash bytea NOT NULL, key_id TEXT NOT NULL, seq bigint NOT NULL);
+CREATE TABLE SCHEMA.voids (key_id TEXT NOT NULL, account TEXT NOT NULL, seq bigint NOT NULL, reason TEXT NOT NULL);`
+	return strings.NewReplacer("SCHEMA.", schema+".", "SCHEMA SCHEMA", "SCHEMA "+schema, "TEXT", `text COLLATE "C"`).Replace(ddl)
+}
+
+// What keys are sorted by where it may be unset; the indexes and queries say it in
+// the same words.
+const (
+	expiryOrder = "coalesce(expires_at, 'infinity'::timestamptz)"
+	useOrder    = "coalesce(last_used_at, '-infinity'::timestamptz)"
+)
+
+// primaryKeys make the tables whole, and are what a check needs to read them in order.
+func primaryKeys(schema string) []string {
+	return inSchema(schema,
+		"ALTER TABLE SCHEMA.key_versions ADD PRIMARY KEY (from_seq)",
+		"ALTER TABLE SCHEMA.audit ADD PRIMARY KEY (seq)",
+		"ALTER TABLE SCHEMA.macs ADD PRIMARY KEY (hash)",
+		"ALTER TABLE SCHEMA.voids ADD PRIMARY KEY (key_id, account)",
+		fillKeys,
+		"ALTER TABLE SCHEMA.keys ADD PRIMARY KEY (created_seq)",
+		"ALTER TABLE SCHEMA.keys ADD UNIQUE (key_id)",
+	)
+}
+
+// fillKeys makes the current rows from the versions.
+var fillKeys = fmt.Sprintf("INSERT INTO SCHEMA.keys (%s, last_used_at) SELECT %s, u.last_used_at "+ //nolint:gochecknoglobals // a constant
+	"FROM SCHEMA.key_versions v LEFT JOIN keyledger.usage u USING (key_id) WHERE v.to_seq = %d ORDER BY v.created_seq",
+	keyNames(""), keyNames("v."), int64(openEnd))
+
+// indexes are made when the rows are there.
+func indexes(schema string) []string {
+	return inSchema(schema,
+		"CREATE INDEX ON SCHEMA.key_versions (created_seq, from_seq)",
+		"CREATE INDEX ON SCHEMA.key_versions (account, created_seq, from_seq)",
+		"CREATE INDEX ON SCHEMA.key_versions (key_id, from_seq)",
+		"CREATE INDEX ON SCHEMA.keys (account, created_seq)",
+		"CREATE INDEX ON SCHEMA.keys (name_fold, created_seq)",
+		"CREATE INDEX ON SCHEMA.keys (account, name_fold, created_seq)",
+		"CREATE INDEX ON SCHEMA.keys ("+expiryOrder+", created_seq)",
+		"CREATE INDEX ON SCHEMA.keys (account, "+expiryOrder+", created_seq)",
+		"CREATE INDEX ON SCHEMA.keys ("+useOrder+", created_seq)",
+		"CREATE INDEX ON SCHEMA.keys (account, "+useOrder+", created_seq)",
+		"CREATE INDEX ON SCHEMA.audit (account, seq)",
+		"CREATE INDEX ON SCHEMA.audit (subject, seq)",
+		"CREATE INDEX ON SCHEMA.audit (actor, seq)",
+		"CREATE INDEX ON SCHEMA.audit (command_id, seq)",
+		"CREATE INDEX ON SCHEMA.audit (request_id, seq)",
+		"CREATE INDEX ON SCHEMA.audit (clock, seq)",
+	)
+}
+
+func analyze(schema string) []string {
+	return inSchema(schema, "ANALYZE SCHEMA.keys", "ANALYZE SCHEMA.key_versions", "ANALYZE SCHEMA.audit", "ANALYZE SCHEMA.macs", "ANALYZE SCHEMA.voids")
+}
+
+func inSchema(schema string, statements ...string) []string {
+	for i := range statements {
+		statements[i] = strings.ReplaceAll(statements[i], "SCHEMA.", schema+".")
+	}
+	return statements
+}
