@@ -227,22 +227,28 @@ func TestDrain(t *testing.T) {
 
 func TestReadiness(t *testing.T) {
 	broken := errors.New("the history is being read; at seq 7")
-	var failing error
+	var failing, degraded error
 	s := servertest.MustStart(t, servertest.Config{Adjust: func(c *server.Config) {
 		c.Parts = []server.Part{
 			{Name: "log", Check: func(context.Context) error { return nil }},
 			{Name: "verifier", Check: func(context.Context) error { return failing }},
+			{Name: "tables", Check: func(context.Context) error { return degraded }, Optional: true},
 		}
 	}})
 	var ready client.Readiness
 	s.MustDo(t, 200, servertest.Request{Path: "/readyz"}, &ready)
-	if !ready.Ready || len(ready.Parts) != 2 {
+	if !ready.Ready || len(ready.Parts) != 3 {
 		t.Errorf("ready: %+v", ready)
 	}
 	failing = broken
 	s.MustDo(t, 503, servertest.Request{Path: "/readyz"}, &ready)
 	if ready.Ready || !ready.Parts[0].Ready || ready.Parts[1].Ready || ready.Parts[1].Error != broken.Error() {
 		t.Errorf("not ready: %+v", ready)
+	}
+	failing, degraded = nil, errors.New("the database does not answer")
+	s.MustDo(t, 200, servertest.Request{Path: "/readyz"}, &ready)
+	if !ready.Ready || ready.Parts[2].Ready || ready.Parts[2].Error != degraded.Error() {
+		t.Errorf("degraded: %+v", ready)
 	}
 	if a := s.MustDo(t, 200, servertest.Request{Path: "/healthz"}, nil); string(a.Body) != "ok\n" {
 		t.Errorf("healthz: %s", a.Body)
