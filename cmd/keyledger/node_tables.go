@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore"
@@ -109,6 +110,9 @@ func (n *node) awaitTables(ctx context.Context, seq uint64) error {
 	return err
 }
 
+// tolerableLag is how long tables may be behind the log before readiness shows it.
+const tolerableLag = 5 * time.Second
+
 // tablesReady says whether reads of lists and of history can be answered.
 func (n *node) tablesReady(context.Context) error {
 	status := n.tables.Status()
@@ -117,6 +121,9 @@ func (n *node) tablesReady(context.Context) error {
 		return fmt.Errorf("the tables stand still at seq %d of %d: %w", status.Seq, status.Head, status.Err)
 	case !status.CaughtUp:
 		return fmt.Errorf("the tables are being built or catching up; at seq %d of %d", status.Seq, status.Head)
+	case !status.BehindSince.IsZero() && n.now().Sub(status.BehindSince) > tolerableLag:
+		return fmt.Errorf("the tables have been behind the log for %s; at seq %d of %d",
+			n.now().Sub(status.BehindSince).Round(time.Second), status.Seq, status.Head)
 	default:
 		return nil
 	}
