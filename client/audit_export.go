@@ -138,7 +138,7 @@ func (e *export) copy(spec call, rows *bufio.Scanner, pause, resume func()) (n i
 			}
 			e.headed = true
 		} else {
-			seq, err := rowSeq(row)
+			seq, err := rowSeq(e.format, row)
 			if err != nil {
 				return n, fmt.Errorf("%s: %w", spec, err)
 			}
@@ -159,11 +159,15 @@ func (e *export) copy(spec call, rows *bufio.Scanner, pause, resume func()) (n i
 
 var errNotRow = errors.New("a row of the export does not begin with its seq")
 
-// rowSeq reads the sequence number that a row begins with, in both forms.
-func rowSeq(row []byte) (uint64, error) {
-	digits, _, found := bytes.Cut(bytes.TrimPrefix(row, []byte(`{"seq":`)), []byte(","))
+// rowSeq reads the sequence number that a row begins with.
+func rowSeq(format ExportFormat, row []byte) (uint64, error) {
+	begins := true
+	if format == ExportNDJSON {
+		row, begins = bytes.CutPrefix(row, []byte(`{"seq":`))
+	}
+	digits, _, found := bytes.Cut(row, []byte(","))
 	seq, err := strconv.ParseUint(string(digits), 10, 64)
-	if !found || err != nil || seq == 0 {
+	if !begins || !found || err != nil || seq == 0 {
 		return 0, errNotRow
 	}
 	return seq, nil

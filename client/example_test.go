@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/keyledger/keyledger/client"
 )
@@ -92,6 +93,57 @@ func ExampleClient_Follow() {
 		cancel() // enough for an example
 	}
 	// Output: 8 keyledger.events.default.key.key_a
+}
+
+// An auditor asks who revoked keys on a day, and why.
+func ExampleClient_AuditEntries() {
+	c := answering(`{"entries":[{"seq":57,"time":"2030-01-15T09:30:00Z","actor":"key_9bQwXr3LmZ0vTc7K","action":"key.revoked",
+		"subject":"key_4fJq0Zr8kLw2TnXb","changes":[{"field":"revoked_at","before":null,"after":"2030-01-15T09:30:00Z"}],"reason":"laptop lost"}]}`)
+
+	day := time.Date(2030, time.January, 15, 0, 0, 0, 0, time.UTC)
+	query := client.AuditQuery{Action: "key.revoked", FromTime: day, ToTime: day.AddDate(0, 0, 1)}
+	for entry, err := range c.AuditEntries(context.Background(), query) {
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Printf("%s %s revoked %s: %s\n", entry.Time.Format(time.Kitchen), entry.Actor, entry.Subject, entry.Reason)
+		for _, change := range entry.Changes {
+			fmt.Printf("  %s: %s -> %s\n", change.Field, change.Before, change.After)
+		}
+	}
+	// Output:
+	// 9:30AM key_9bQwXr3LmZ0vTc7K revoked key_4fJq0Zr8kLw2TnXb: laptop lost
+	//   revoked_at: null -> "2030-01-15T09:30:00Z"
+}
+
+// After an incident: what was this key at 03:12?
+func ExampleWithAt() {
+	c := answering(`{"key":{"id":"key_4fJq0Zr8kLw2TnXb","name":"Production Server","status":"active","scopes":["payouts:write"]},"as_of_seq":41}`)
+
+	key, err := c.Key(context.Background(), "key_4fJq0Zr8kLw2TnXb", client.WithAt(time.Date(2030, time.January, 15, 3, 12, 0, 0, time.UTC)))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(key.Name, "was", key.Status, "and held", key.Scopes)
+	// Output: Production Server was active and held [payouts:write]
+}
+
+// And would it have passed at 03:12, and why not?
+func ExampleClient_Verify_past() {
+	c := answering(`{"valid":false,"code":"EXPIRED","cause":"Expired key","key_id":"key_4fJq0Zr8kLw2TnXb","as_of_seq":41}`)
+
+	at := time.Date(2030, time.January, 15, 3, 12, 0, 0, time.UTC)
+	result, err := c.Verify(context.Background(), client.VerifyRequest{
+		KeyID: "key_4fJq0Zr8kLw2TnXb", At: &at, Scopes: []string{"payouts:write"}, IP: "203.0.113.7",
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(result.Valid, result.Code)
+	// Output: false EXPIRED
 }
 
 // answering returns a client whose server always gives the same answer.
