@@ -55,6 +55,9 @@ const liveSet = "state = 'live' AND schema_version = " + schemaVersionText
 
 // Checkpoint implements projections.Writer.
 func (l *lead) Checkpoint(ctx context.Context) (projections.Checkpoint, error) {
+	if err := ctx.Err(); err != nil { // which would cost the connection, and with it the lead
+		return projections.Checkpoint{}, l.store.explain("read the checkpoint", err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, writeWithin)
 	defer cancel()
 	_, at, err := liveSetOf(ctx, l.conn)
@@ -78,6 +81,9 @@ func liveSetOf(ctx context.Context, conn interface {
 
 // Load implements projections.Writer.
 func (l *lead) Load(ctx context.Context, lookup projections.Lookup) (projections.Known, error) {
+	if err := ctx.Err(); err != nil {
+		return projections.Known{}, l.store.explain("load keys", err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, writeWithin)
 	defer cancel()
 	var known projections.Known
@@ -90,6 +96,9 @@ func (l *lead) Load(ctx context.Context, lookup projections.Lookup) (projections
 
 // Write implements projections.Writer.
 func (l *lead) Write(ctx context.Context, b projections.Batch) error {
+	if err := ctx.Err(); err != nil {
+		return l.store.explain("write a batch", err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, writeWithin)
 	defer cancel()
 	err := writeBatch(ctx, l.conn.Conn, liveSet, &b)

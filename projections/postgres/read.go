@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -29,11 +30,20 @@ type list struct {
 	columns, table    string
 	candidate, filter []string
 	order             string
+	place             string // what order begins with, where that is no column
 	scan, limit       int
 }
 
+// storable reports whether a text can be in the database. One that cannot (invalid
+// UTF-8, NUL) is no error in a question: nothing is equal to it.
+func storable(text string) bool { return utf8.ValidString(text) && !strings.Contains(text, "\x00") }
+
 func (l *list) equal(conditions *[]string, column, value string) {
-	if value != "" {
+	switch {
+	case value == "":
+	case !storable(value):
+		*conditions = append(*conditions, "false")
+	default:
 		*conditions = append(*conditions, column+" = "+l.arg(value))
 	}
 }
@@ -60,8 +70,12 @@ func (l *list) candidates(columns, bound string) string {
 
 // rows is the query of the rows.
 func (l *list) rows() string {
+	columns, order := "*", l.order
+	if l.place != "" { // by a name, or the order of the candidates is not recognised outside
+		columns, order = "*, "+l.place+" AS place", strings.ReplaceAll(l.order, l.place, "place")
+	}
 	return fmt.Sprintf("SELECT %s FROM (%s) c%s ORDER BY %s LIMIT %d",
-		l.columns, l.candidates("*", fmt.Sprintf("LIMIT %d", l.scan)), conditions(l.filter), l.order, l.limit)
+		l.columns, l.candidates(columns, fmt.Sprintf("LIMIT %d", l.scan)), conditions(l.filter), order, l.limit)
 }
 
 // last is the query of the last candidate, if there are as many as may be looked at.
@@ -86,20 +100,21 @@ func keysList(p *projections.KeyPlan, schema string) (l list, args int) {
 		l.candidate = append(l.candidate, "created_seq <= "+at, "from_seq <= "+at, "to_seq > "+at)
 	}
 	l.equal(&l.candidate, "account", string(p.Account))
-	column, place := "", any(nil)
+	column, place := "", any(nil) // the value at From
 	switch p.Column {
 	case projections.ByName:
 		column = "name_fold"
 		if p.From != nil {
-			place = p.From.Name
+			// A token that was forged may hold anything.
+			place = strings.ReplaceAll(strings.ToValidUTF8(p.From.Name, ""), "\x00", "")
 		}
 	case projections.ByExpiry:
-		column = expiryOrder
+		column, l.place = expiryOrder, expiryOrder
 		if p.From != nil {
 			place = instant(p.From.Time, p.From.Time == projections.NeverMicros, pgtype.Infinity)
 		}
 	case projections.ByUse:
-		column = useOrder
+		column, l.place = useOrder, useOrder
 		if p.From != nil {
 			place = instant(p.From.Time, p.From.Time == 0, pgtype.NegativeInfinity)
 		}
@@ -148,9 +163,11 @@ func (l *list) filterKeys(p *projections.KeyPlan) {
 	}
 	if p.Scope != "" {
 		covering := projections.CoveringScopes(p.Scope)
-		scopes := make([]string, len(covering))
-		for i, scope := range covering {
-			scopes[i] = string(scope)
+		scopes := make([]string, 0, len(covering))
+		for _, scope := range covering {
+			if storable(string(scope)) {
+				scopes = append(scopes, string(scope))
+			}
 		}
 		l.filter = append(l.filter, "scopes && "+l.arg(scopes))
 	}
@@ -158,7 +175,11 @@ func (l *list) filterKeys(p *projections.KeyPlan) {
 		since := l.arg(p.UnusedSince)
 		l.filter = append(l.filter, fmt.Sprintf("(created_at IS NULL OR created_at < %s) AND (last_used_at IS NULL OR last_used_at < %s)", since, since))
 	}
-	if p.SearchText != "" {
+	switch {
+	case p.SearchText == "":
+	case !storable(p.SearchText):
+		l.filter = append(l.filter, "false")
+	default:
 		l.filter = append(l.filter, "strpos(search, "+l.arg(p.SearchText)+") > 0")
 	}
 }
@@ -237,6 +258,9 @@ func (s *Store) CountKeys(ctx context.Context, q projections.KeyQuery) (projecti
 func (s *Store) Key(ctx context.Context, id domain.KeyID, at *projections.Moment) (projections.KeyRecord, error) {
 	var record projections.KeyRecord
 	err := s.read(ctx, "read a key", func(ctx context.Context, tx pgx.Tx, schema string) error {
+		if !storable(string(id)) {
+			return domain.KeyNotFound()
+		}
 		query, args := "SELECT "+selectNames()+", last_used_at FROM "+schema+".keys WHERE key_id = $1", []any{string(id)}
 		if at != nil {
 			query = "SELECT " + selectNames() + " FROM " + schema + ".key_versions WHERE key_id = $1 AND from_seq <= $2 ORDER BY from_seq DESC LIMIT 1"

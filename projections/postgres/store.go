@@ -108,6 +108,12 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	conn.RuntimeParams["statement_timeout"] = millis(cfg.StatementTimeout)
 	// Plans that fit every value would not go by the account that is asked for.
 	conn.RuntimeParams["plan_cache_mode"] = "force_custom_plan"
+	// Every list has an index that is in its order. Reading all of an account and
+	// sorting it may be estimated to be cheaper, but has no bound.
+	for _, name := range [...]string{"enable_sort", "enable_seqscan", "enable_bitmapscan", "jit"} {
+		conn.RuntimeParams[name] = "off"
+	}
+	conn.RuntimeParams["max_parallel_workers_per_gather"] = "0"
 	pool.MaxConns = int32(min(cfg.Readers, 10_000)) //nolint:gosec // bounded
 	p, err := pgxpool.NewWithConfig(context.WithoutCancel(ctx), pool)
 	if err != nil {

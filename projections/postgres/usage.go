@@ -16,7 +16,7 @@ func (s *Store) Use(ctx context.Context, uses []projections.KeyUse) error {
 	const doing = "note uses"
 	latest := make(map[string]time.Time, len(uses))
 	for _, use := range uses {
-		if at := projections.Micros(use.At); at.After(latest[string(use.Key)]) {
+		if at := projections.Micros(use.At); storable(string(use.Key)) && at.After(latest[string(use.Key)]) {
 			latest[string(use.Key)] = at
 		}
 	}
