@@ -37,7 +37,7 @@ func (p *Projector) Run(ctx context.Context) error {
 		progress, err := p.turn(ctx)
 		if ctx.Err() != nil {
 			p.stop(context.Cause(ctx))
-			return nil //nolint:nilerr // the end of the context is how it is stopped
+			return nil
 		}
 		if progress {
 			wait = p.backoff()
