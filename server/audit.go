@@ -75,7 +75,7 @@ func (s *Server) audit(x *exchange, r *http.Request) {
 	switch {
 	case err != nil:
 	case form == client.MediaTypeJSON:
-		err = s.pageAudit(bounded.Context(), x, r, q)
+		err = s.pageAudit(bounded.Context(), x, q)
 	default:
 		err = s.exportAudit(x, r, q, form)
 	}
@@ -133,7 +133,7 @@ func (s *Server) auditQuery(ctx context.Context, r *http.Request) (q projections
 }
 
 // pageAudit answers one page.
-func (s *Server) pageAudit(ctx context.Context, x *exchange, r *http.Request, q projections.AuditQuery) error {
+func (s *Server) pageAudit(ctx context.Context, x *exchange, q projections.AuditQuery) error {
 	page, err := s.cfg.Audit.Audit(ctx, q)
 	if err != nil {
 		return fromTables(err)

@@ -73,6 +73,7 @@ func TestTablesAway(t *testing.T) {
 }
 
 func testWithoutTables(t *testing.T, s *servertest.Stack, code string) {
+	t.Helper()
 	k := s.MustCreateKey(t, client.CreateKeyRequest{})
 	path := "/v1/keys/" + k.Key.ID
 	s.MustDo(t, 200, servertest.Request{Method: http.MethodPatch, Path: path, Token: s.Operator, Body: `{"name":"n"}`}, nil)
