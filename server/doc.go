@@ -10,8 +10,9 @@
 //	         -> the route's handler  one function per route: read the request, call
 //	                                 the floor below, write the answer
 //
-// POST /v1/verify and the event routes are plain handlers behind the same guard:
-// the first for speed, the others because stored events must leave byte for byte.
+// Some are plain handlers behind the same guard: POST /v1/verify for speed, the event
+// routes because stored events must leave byte for byte, the audit log and the jobs on
+// the tables because their answers are streams.
 //
 // The door decides nothing about keys. What a caller may do, what a key may hold
 // and what is refused is said by domain and command; this package translates: HTTP
