@@ -255,6 +255,7 @@ func (s *Store) State(ctx context.Context) (projections.State, error) {
 		return err
 	})
 	if sqlState(err) == stateUndefinedTable {
+		s.made.Store(false) // or it was dropped since
 		return projections.State{}, nil
 	}
 	state.Live = state.Generation != 0

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -17,8 +18,8 @@ import (
 )
 
 func TestMalformedURL(t *testing.T) {
-	for _, url := range [...]string{"postgres://u:hush@host:port/db", "postgres://u:hu%zzsh@host/db", "host=x password=hush port=none", "postgres://u:hush@h/db?sslmode=maybe"} {
-		_, err := Open(t.Context(), Config{URL: url})
+	for _, address := range [...]string{"postgres://u:hush@host:port/db", "postgres://u:hu%zzsh@host/db", "host=x password=hush port=none", "postgres://u:hush@h/db?sslmode=maybe"} {
+		_, err := Open(t.Context(), Config{URL: address})
 		if err == nil || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%v", err)
 		}
@@ -30,9 +31,9 @@ func TestMalformedURL(t *testing.T) {
 func TestServerAway(t *testing.T) {
 	server := postgrestest.MustServer(t)
 	database := server.MustDatabase(t)
-	url := strings.Replace(database, "postgres@", "postgres:hush@", 1)
+	address := as(t, database, "", "hush")
 	server.MustStop(t)
-	store := mustOpen(t, url)
+	store := mustOpen(t, address)
 	check := func(when string) {
 		t.Helper()
 		_, stateErr := store.State(t.Context())
@@ -62,8 +63,8 @@ func TestServerAway(t *testing.T) {
 // code and what to do.
 func TestFaults(t *testing.T) {
 	server := postgrestest.MustServer(t, "max_connections=8", "superuser_reserved_connections=1")
-	url := server.MustDatabase(t)
-	store := mustOpenConfig(t, Config{URL: url, Readers: 1, StatementTimeout: 50 * time.Millisecond})
+	address := server.MustDatabase(t)
+	store := mustOpenConfig(t, Config{URL: address, Readers: 1, StatementTimeout: 50 * time.Millisecond})
 	projectionstest.Project(t, store, projectionstest.NewLog(projectionstest.Example(30, 1)...), projections.Config{})
 
 	slow := store.read(t.Context(), "sleep", func(ctx context.Context, tx pgx.Tx, _ string) error {
@@ -84,7 +85,7 @@ func TestFaults(t *testing.T) {
 
 	var taken []*pgx.Conn
 	for {
-		conn, err := pgx.Connect(t.Context(), url)
+		conn, err := pgx.Connect(t.Context(), address)
 		if err != nil {
 			break
 		}
@@ -101,7 +102,7 @@ func TestFaults(t *testing.T) {
 	for _, conn := range taken {
 		_ = conn.Close(t.Context())
 	}
-	poor := mustOpen(t, strings.Replace(server.URL("poorhouse"), "postgres@", "poor@", 1))
+	poor := mustOpen(t, as(t, server.URL("poorhouse"), "poor", ""))
 	var build projections.Build
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
 		if build, err = poor.Build(t.Context()); sqlState(err) != "53300" { // until the connections are gone
@@ -128,10 +129,10 @@ func TestLittleMemory(t *testing.T) {
 // TestTogether: nodes that start at once on an empty database do not trip over
 // each other.
 func TestTogether(t *testing.T) {
-	url := postgrestest.MustDatabases(t).MustCreate(t)
+	address := postgrestest.MustDatabases(t).MustCreate(t)
 	var starting sync.WaitGroup
 	for range 6 {
-		store := mustOpen(t, url)
+		store := mustOpen(t, address)
 		starting.Go(func() {
 			if err := store.Use(t.Context(), []projections.KeyUse{{Key: "key_a", At: time.Now()}}); err != nil {
 				t.Error(err)
@@ -142,4 +143,18 @@ func TestTogether(t *testing.T) {
 		})
 	}
 	starting.Wait()
+}
+
+// as returns the URL with a password, and for another user if one is named.
+func as(t *testing.T, address, user, password string) string {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if user == "" {
+		user = u.User.Username()
+	}
+	u.User = url.UserPassword(user, password)
+	return u.String()
 }
