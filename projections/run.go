@@ -99,8 +99,44 @@ func (p *Projector) lead(ctx context.Context, lead Lead) (progress bool, err err
 	p.begins(cp.Seq, state)
 	a := p.applier(lead, cp, true)
 	a.took = func() { p.took(a.at.Seq, false) }
-	err = a.follow(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	tables, lost := context.WithCancelCause(ctx)
+	defer lost(nil)
+	watching.Go(func() { lost(p.watchTables(tables, state.Generation)) })
+	err = a.follow(tables)
+	if cause := context.Cause(tables); cause != nil && ctx.Err() == nil {
+		err = cause
+	}
 	return a.at != cp, err
+}
+
+// awayTries is how many times in a row the tables must not be found before their
+// writer begins anew: a pool that is busy for a moment is no reason.
+const awayTries = 3
+
+// watchTables looks whether the tables that are written to are still the live ones
+// and within reach, and returns why not. Without events to write, nothing else would
+// notice that they were swapped, dropped or lost.
+func (p *Projector) watchTables(ctx context.Context, generation uint64) error {
+	for failed := 0; ; {
+		if err := sleep(ctx, p.cfg.LeadEvery); err != nil {
+			return err
+		}
+		state, err := p.cfg.Store.State(ctx)
+		switch {
+		case err != nil:
+			if failed++; failed == awayTries {
+				return fmt.Errorf("read the state of the tables: %w", err)
+			}
+		case !state.Live:
+			return ErrNoTables
+		case state.Generation != generation:
+			return ErrCheckpointMoved
+		default:
+			failed = 0
+		}
+	}
 }
 
 // follow looks how far the tables are, which another process writes to, until it is
