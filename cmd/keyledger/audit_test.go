@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyledger/keyledger/client"
 )
@@ -75,7 +76,7 @@ func TestAuditList(t *testing.T) {
 	if all.seqs() != "4 3 2 1" {
 		t.Fatalf("everything: %s", all.seqs())
 	}
-	third := all.Entries[1].Time.Format("2006-01-02T15:04:05.999999999Z07:00")
+	third := all.Entries[1].Time.Format(time.RFC3339Nano)
 	for name, tc := range map[string]struct {
 		args []string
 		want string

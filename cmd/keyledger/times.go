@@ -73,8 +73,8 @@ func parseSpan(text string) (time.Duration, bool) {
 		if !ok {
 			continue
 		}
-		n, err := strconv.ParseUint(number, 10, 32)
-		if err != nil || n > uint64((math.MaxInt64-sum)/unit.length) {
+		n, err := strconv.ParseInt(number, 10, 64)
+		if err != nil || number[0] == '+' || n < 0 || n > int64((math.MaxInt64-sum)/unit.length) {
 			return 0, false
 		}
 		sum += time.Duration(n) * unit.length

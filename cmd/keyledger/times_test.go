@@ -41,6 +41,7 @@ func TestParseTime(t *testing.T) {
 		"now - 2h":             "is not a time",
 		"nowhere":              "is not a time",
 		"d":                    "is not a time",
+		"+1d":                  "is not a time",
 		"1d-2h":                "is not a time",
 		"1d1w":                 "is not a time",
 		"99999999999999999999": "is not a time",
