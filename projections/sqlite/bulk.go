@@ -23,13 +23,18 @@ type bulk struct {
 // operating system's cache.
 const bulkCache = "cache_size(-16384)"
 
+// sortCache is 64 MiB: what sorting an index may take before it goes to temporary
+// files. With temp_store at FILE it is one piece of memory; with MEMORY each entry
+// would be allocated and freed alone, which takes as long as all the rest.
+const sortCache = "PRAGMA cache_size = -65536"
+
 // newBulk begins a file, in the place of one that was begun before.
 func newBulk(ctx context.Context, path string) (*bulk, error) {
 	if err := remove(path); err != nil {
 		return nil, err
 	}
 	db, err := openDB(path, "rwc", 1, "page_size(8192)", "journal_mode(OFF)", "synchronous(OFF)",
-		"locking_mode(EXCLUSIVE)", "temp_store(MEMORY)", bulkCache)
+		"locking_mode(EXCLUSIVE)", bulkCache)
 	if err != nil {
 		return nil, err
 	}
@@ -100,6 +105,9 @@ func (b *bulk) finish(ctx context.Context, m *memory, at projections.Checkpoint,
 	}
 	if _, err := b.conn.ExecContext(ctx, "UPDATE checkpoint SET seq = ?, event_id = ?, clock = ?", signed(at.Seq), at.EventID, micros(at.Clock)); err != nil {
 		return fmt.Errorf("write the checkpoint: %w", err)
+	}
+	if _, err := b.conn.ExecContext(ctx, sortCache); err != nil {
+		return err
 	}
 	for _, step := range append(steps, "COMMIT") {
 		if _, err := b.conn.ExecContext(ctx, step); err != nil {

@@ -1,16 +1,25 @@
 // Package sqlite is the embedded read store: projections.Store and
-// projections.Reader on one SQLite file, without cgo.
+// projections.Reader on SQLite files, without cgo.
 //
-// Live, the file is in WAL mode, with one connection that writes and a pool that
+// Every build of the tables has a file of its own: Path <dir>/keys.db stands for
+// keys.1.db, keys.2.db and so on. A build is keys.<n>.db.build while it is filled,
+// in one transaction without a journal, with what is current in memory and the
+// indexes made last. Complete, it has its name and can be opened, and a mark in its
+// header that nobody sees it yet; swapping it in is one commit that changes the mark.
+// The file before it is removed when its last reader has ended. So there is one
+// instant before which a start finds the old tables, and after which it finds the
+// new ones; what else lies there is removed.
+//
+// The live file is in WAL mode, with one connection that writes and a pool that
 // reads. It runs with synchronous=NORMAL: a commit does not wait for the disk. A
 // power cut may take the last batches back, never tear one, and the projector
 // reads them from the log again, which did wait.
 //
-// A store that begins empty is built first: in a second file beside the live
-// one (<path>.build), without syncing, with the indexes made last. FinishBuild
-// syncs it and renames it into place. A build that was interrupted begins again
-// from nothing, and so does a file of another schema version, which stays in place
-// until the new one takes it.
+// When keys were last used is not in the log. It is in usage.db, which no build
+// touches, and copied to the rows of keys, to sort and filter by.
+//
+// Nothing here is for two processes: the data directory's lock keeps them apart, and
+// a file that is locked nevertheless is an error.
 //
 // The package may import projections and domain. cmd/keyledger opens it.
 package sqlite

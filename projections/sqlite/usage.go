@@ -37,7 +37,7 @@ type usage struct {
 }
 
 func openUsage(ctx context.Context, path string) (*usage, error) {
-	db, err := openDB(path, "rwc", 1, "busy_timeout(1000)", "journal_mode(WAL)", "synchronous(NORMAL)")
+	db, err := openDB(path, "rwc", 1, "busy_timeout(1000)", "synchronous(NORMAL)")
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (u *usage) begin(ctx context.Context) error {
 	if application != usageID && objects > 0 {
 		return foreign(u.path, "another program made it")
 	}
-	if _, err := u.db.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d; %s", usageID, usageTables)); err != nil {
+	if _, err := u.db.ExecContext(ctx, fmt.Sprintf("PRAGMA journal_mode = WAL; PRAGMA application_id = %d; %s", usageID, usageTables)); err != nil {
 		return err
 	}
 	if err := u.db.QueryRowContext(ctx, "SELECT clean FROM state").Scan(&u.clean); err != nil {
