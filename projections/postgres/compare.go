@@ -60,10 +60,10 @@ func (c *comparison) Close() error {
 
 // compared is a table as it is compared: by the columns of the key, then the others.
 type compared struct {
-	table, from string
-	key         []string // the columns that order the rows, and name them
-	compare     []func(a, b []byte) int
-	columns     []string // all, key first
+	table   string
+	key     []string // the columns that order the rows, and name them
+	compare []func(a, b []byte) int
+	columns []string // all, key first
 	// use says that the last column is last_used_at, and is held against the table
 	// of uses and not against the build, which does not have the latest.
 	use bool
@@ -150,7 +150,7 @@ func (d *differ) run(ctx context.Context, c *comparison) error {
 	defer want.Close()
 	hasGot, hasWant := got.Next(), want.Next()
 	for hasGot || hasWant {
-		order := 0
+		var order int
 		switch {
 		case !hasWant:
 			order = -1

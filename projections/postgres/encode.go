@@ -30,7 +30,7 @@ func putInt(dst []byte, n int64) []byte {
 func putSeq(dst []byte, seq uint64) []byte { return putInt(dst, signed(seq)) }
 
 // signed turns a sequence into what the database stores. Streams end before 2^63.
-func signed(seq uint64) int64 { return int64(min(seq, openEnd)) } //nolint:gosec // bounded
+func signed(seq uint64) int64 { return int64(min(seq, openEnd)) }
 
 func putText[S ~string | ~[]byte](dst []byte, s S) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(s))) //nolint:gosec // far below 2 GiB
@@ -83,8 +83,8 @@ func putPrefix(dst []byte, p netip.Prefix) []byte {
 		family = 3
 	}
 	address := p.Addr().AsSlice()
-	dst = binary.BigEndian.AppendUint32(dst, uint32(4+len(address))) //nolint:gosec // 8 or 20
-	return append(append(dst, family, byte(p.Bits()), 1, byte(len(address))), address...)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(4+len(address)))                      //nolint:gosec // 8 or 20
+	return append(append(dst, family, byte(p.Bits()), 1, byte(len(address))), address...) //nolint:gosec // up to 128
 }
 
 func putJSON(dst []byte, v any, empty bool, before ...byte) []byte {

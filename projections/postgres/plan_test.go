@@ -45,7 +45,7 @@ func planStart() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) 
 
 func questions(n int) []question {
 	now := planStart().Add(100 * 24 * time.Hour)
-	past := &projections.Moment{Seq: uint64(n), Time: planStart().Add(time.Duration(n) * time.Second)} //nolint:gosec // positive
+	past := &projections.Moment{Seq: uint64(n), Time: planStart().Add(time.Duration(n) * time.Second)}
 	list := []question{
 		{name: "active keys of an account", keys: &projections.KeyQuery{Account: "account7", Status: domain.StatusActive}},
 		{name: "text", keys: &projections.KeyQuery{Account: "big", Text: "billing 42"}},
@@ -105,7 +105,7 @@ func mustFillTables(tb testing.TB, s *Store, n int) {
 			tb.Fatal(err)
 		}
 	}
-	b.at = projections.Checkpoint{Seq: uint64(n + n/2), EventID: "last", Clock: planStart()} //nolint:gosec // positive
+	b.at = projections.Checkpoint{Seq: uint64(n + n/2), EventID: "last", Clock: planStart()}
 	if err := b.Complete(ctx); err != nil {
 		tb.Fatal(err)
 	}

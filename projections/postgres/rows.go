@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -55,14 +56,11 @@ func keyNames(prefix string) string { return nameList(prefix, len(keyColumns)) }
 func selectNames() string { return nameList("", scanned) }
 
 func nameList(prefix string, n int) string {
-	list := ""
+	names := make([]string, n)
 	for i, c := range keyColumns[:n] {
-		if i > 0 {
-			list += ", "
-		}
-		list += prefix + c.name
+		names[i] = prefix + c.name
 	}
-	return list
+	return strings.Join(names, ", ")
 }
 
 // keyRow is what a row of keys is scanned into.

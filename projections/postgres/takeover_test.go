@@ -33,7 +33,12 @@ func mustNode(t *testing.T, url, name string, log projections.Log) *node {
 	ctx, stop := context.WithCancel(t.Context())
 	n := &node{store: store, projector: p, stop: stop, ended: make(chan error, 1)}
 	go func() { n.ended <- p.Run(ctx) }()
-	t.Cleanup(func() { stop(); <-n.ended })
+	t.Cleanup(func() {
+		stop()
+		if err := <-n.ended; err != nil {
+			t.Errorf("node %s: %v", name, err)
+		}
+	})
 	return n
 }
 
