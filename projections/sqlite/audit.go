@@ -103,29 +103,44 @@ func lastBefore(ctx context.Context, on querier, micros int64) (int64, error) {
 	return low, err
 }
 
-// entries are those that a plan looks at, in its order: those of one index, or all
+// entries are the seqs that a plan looks at, in its order: those of one index, or all
 // of the span.
-func entries(p *projections.AuditPlan, s span) (w where, index, order string) {
-	for _, by := range [...]struct{ column, value string }{
-		{"command_id", p.CommandID}, {"request_id", p.RequestID}, {"subject", string(p.Key)}, {"actor", string(p.Actor)}, {"account", string(p.Account)},
-	} {
-		if by.value != "" {
-			w.equal(by.column, by.value)
-			index = " INDEXED BY audit_of_" + by.column
-			break
-		}
-	}
-	w.and("seq >= ? AND seq <= ?", s.first, s.last)
-	order = "seq"
+func entries(p *projections.AuditPlan, s span, limit string) query {
+	order := "seq"
 	if p.Descending {
 		order = "seq DESC"
 	}
-	return w, index, order
+	within := "seq >= ? AND seq <= ?"
+	for _, by := range [...]struct{ column, value string }{
+		{"command_id", p.CommandID}, {"request_id", p.RequestID}, {"subject", string(p.Key)}, {"actor", string(p.Actor)}, {"account", string(p.Account)},
+	} {
+		switch {
+		case by.value == "":
+		case by.column == "subject":
+			return query{
+				fmt.Sprintf(entriesOfKey, order, limit),
+				[]any{by.value, s.first, s.last, by.value, s.first, s.last},
+			}
+		default:
+			return query{
+				fmt.Sprintf("SELECT seq FROM audit INDEXED BY audit_of_%s WHERE %s = ? AND %s ORDER BY %s %s", by.column, by.column, within, order, limit),
+				[]any{by.value, s.first, s.last},
+			}
+		}
+	}
+	return query{fmt.Sprintf("SELECT seq FROM audit WHERE %s ORDER BY %s %s", within, order, limit), []any{s.first, s.last}}
 }
+
+// entriesOfKey are the events of a key: each that had an effect made a version. SQLite
+// merges both queries in their order.
+const entriesOfKey = `SELECT from_seq AS seq FROM key_versions INDEXED BY versions_of_key
+		WHERE created_seq = (SELECT created_seq FROM keys WHERE key_id = ?) AND from_seq >= ? AND from_seq <= ?
+	UNION ALL SELECT seq FROM audit INDEXED BY audit_of_void WHERE subject = ? AND void IS NOT NULL AND seq >= ? AND seq <= ?
+	ORDER BY %s %s`
 
 // auditQuery filters the entries, as keysQuery does the candidates.
 func auditQuery(p *projections.AuditPlan, s span) query {
-	from, index, order := entries(p, s)
+	from := entries(p, s, fmt.Sprintf("LIMIT %d", p.Scan))
 	var w where
 	for _, by := range [...]struct{ column, value string }{
 		{"account", string(p.Account)}, {"actor", string(p.Actor)}, {"action", string(p.Action)}, {"subject", string(p.Key)},
@@ -134,14 +149,13 @@ func auditQuery(p *projections.AuditPlan, s span) query {
 		w.equal(by.column, by.value)
 	}
 	return query{
-		fmt.Sprintf("SELECT %s FROM (SELECT * FROM audit%s%s ORDER BY %s LIMIT %d)%s LIMIT %d", auditColumns, index, &from, order, p.Scan, &w, p.PageSize+1),
+		fmt.Sprintf("SELECT %s FROM (%s) AS e CROSS JOIN audit AS a USING (seq)%s LIMIT %d", auditColumns, from.text, &w, p.PageSize+1),
 		append(from.args, w.args...),
 	}
 }
 
 func auditStopQuery(p *projections.AuditPlan, s span) query {
-	from, index, order := entries(p, s)
-	return query{fmt.Sprintf("SELECT seq FROM audit%s%s ORDER BY %s LIMIT 2 OFFSET %d", index, &from, order, p.Scan-1), from.args}
+	return entries(p, s, fmt.Sprintf("LIMIT 2 OFFSET %d", p.Scan-1))
 }
 
 // Moment implements projections.AuditReader.

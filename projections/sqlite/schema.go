@@ -116,7 +116,8 @@ const (
 
 // indexes are made when the rows are there. Every index ends in the primary key of
 // its table: those on keys in created_seq, by which equals are ordered, those on
-// audit in seq. The log's clock needs none, since it grows with seq.
+// audit in seq. Two are not needed: the log's clock grows with seq, and the events
+// of a key are those that made its versions, and void ones.
 func indexes() []string {
 	return slices.Concat(
 		[]string{`CREATE UNIQUE INDEX keys_by_id ON keys (key_id)`, `CREATE INDEX keys_of_account ON keys (account)`},
@@ -124,8 +125,8 @@ func indexes() []string {
 		[]string{`CREATE INDEX keys_by_expiry ON keys (expires_sort)`, `CREATE INDEX keys_of_account_by_expiry ON keys (account, expires_sort)`},
 		[]string{`CREATE INDEX keys_by_use ON keys (last_used)`, `CREATE INDEX keys_of_account_by_use ON keys (account, last_used)`},
 		[]string{`CREATE INDEX versions_of_key ON key_versions (created_seq)`},
-		[]string{`CREATE INDEX audit_of_account ON audit (account)`, `CREATE INDEX audit_of_subject ON audit (subject)`},
-		[]string{`CREATE INDEX audit_of_actor ON audit (actor)`},
+		[]string{`CREATE INDEX audit_of_account ON audit (account)`, `CREATE INDEX audit_of_actor ON audit (actor)`},
+		[]string{`CREATE INDEX audit_of_void ON audit (subject) WHERE void IS NOT NULL`},
 		[]string{`CREATE INDEX audit_of_command_id ON audit (command_id)`, `CREATE INDEX audit_of_request_id ON audit (request_id)`},
 	)
 }
