@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/keyledger/keyledger/client"
+	"github.com/keyledger/keyledger/projections/postgres/postgrestest"
 )
 
 // TestDatabaseFails kills, freezes and closes PostgreSQL, and the node that writes
@@ -66,6 +68,31 @@ func TestDatabaseFails(t *testing.T) {
 	}
 	w.mustCatchUp("the leader was killed", rest...)
 	w.mustAgree(rest...)
+}
+
+// TestStartsWithoutItsDatabase starts a node while PostgreSQL is down: it takes
+// commands and checks, and its tables come when the database does.
+func TestStartsWithoutItsDatabase(t *testing.T) {
+	server := postgrestest.MustServer(t)
+	w := newTestWorld(t)
+	w.env["KEYLEDGER_DATABASE_URL"] = server.MustDatabase(t)
+	server.Kill()
+	w.mustStart(t)
+	token, id := w.mustCreate(t, "--name", "early", "--environment", "live", "--full-access")
+	if r := w.cli(t, token, "verify"); r.code != exitOK {
+		t.Errorf("verify: %+v", r)
+	}
+	if r := w.cli(t, "", "keys", "show", id); r.code != exitFailed || !strings.Contains(r.stderr, "read_store_unavailable") {
+		t.Errorf("show: %+v", r)
+	}
+	if r := w.cli(t, "", "projections", "status"); r.code != exitFailed || !strings.Contains(r.stdout, "unavailable") {
+		t.Errorf("status: %+v", r)
+	}
+	server.MustStart(t)
+	eventually(t, "the tables are there", func() bool { return w.cli(t, "", "keys", "show", id).code == exitOK })
+	if r := w.cli(t, "", "projections", "check"); r.code != exitOK {
+		t.Errorf("check: %+v", r)
+	}
 }
 
 // mustAgree holds the tables against the log: nothing lost, nothing twice.

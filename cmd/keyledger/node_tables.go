@@ -18,7 +18,7 @@ import (
 )
 
 // readStore is the read store of a node, whatever the database.
-type readStore interface {
+type readStore interface { //nolint:interfacebloat // the sum of what others ask for, a few methods each
 	projections.Store
 	projections.Reader
 	projections.Describer
@@ -99,15 +99,21 @@ func (n *node) runTables(ctx context.Context) error {
 // awaitTables waits until the tables show the log up to seq, or are known to be out
 // of reach: a node is of use without them.
 func (n *node) awaitTables(ctx context.Context, seq uint64) error {
-	err := n.tables.WaitCaughtUp(ctx)
-	if err == nil {
-		err = n.tables.WaitFor(ctx, seq)
+	tick := time.NewTicker(readyPoll)
+	defer tick.Stop()
+	for n.tablesBuilt(ctx) != nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	if err != nil && ctx.Err() == nil {
-		n.logger.WarnContext(ctx, "the node starts without its tables", slog.Any("error", err))
-		return nil
+	err := n.tables.WaitFor(ctx, seq)
+	if err == nil || ctx.Err() != nil {
+		return err
 	}
-	return err
+	n.logger.WarnContext(ctx, "the node starts without its tables", slog.Any("error", err))
+	return nil
 }
 
 // tolerableLag is how long tables may be behind the log before readiness shows it.
@@ -135,7 +141,7 @@ func (n *node) tablesReady(context.Context) error {
 func (n *node) tablesBuilt(context.Context) error {
 	status := n.tables.Status()
 	if status.CaughtUp || status.Err != nil {
-		return nil
+		return nil //nolint:nilerr // see above
 	}
 	return fmt.Errorf("at seq %d of %d", status.Seq, status.Head)
 }

@@ -54,7 +54,7 @@ func testMoments(t *testing.T, s Suite) {
 			t.Errorf("key at %+v: %q, %v; want %q", c.at, key.Name, err, c.name)
 		}
 		page, err := store.Keys(t.Context(), projections.KeyQuery{At: &got})
-		if err != nil || len(page.Keys) != min(1, int(c.want.Seq)) || len(page.Keys) > 0 && page.Keys[0].Name != c.name { //nolint:gosec // a small number
+		if err != nil || len(page.Keys) != min(1, int(c.want.Seq)) || len(page.Keys) > 0 && page.Keys[0].Name != c.name {
 			t.Errorf("keys at %+v: %+v, %v; want %q", c.at, page.Keys, err, c.name)
 		}
 	}

@@ -43,7 +43,7 @@ func checkState(t fataler, store Readable, m *Model) {
 	state, err := store.State(ctx())
 	var want projections.Checkpoint
 	if n := len(m.events); n > 0 {
-		want = projections.Checkpoint{Seq: m.events[n-1].Seq, EventID: m.events[n-1].ID, Clock: m.clock(uint64(n))} //nolint:gosec // a length
+		want = projections.Checkpoint{Seq: m.events[n-1].Seq, EventID: m.events[n-1].ID, Clock: m.clock(uint64(n))}
 	}
 	if err != nil || !state.Live || state.At != want {
 		t.Fatalf("state %+v, %v; want it at %+v", state, err, want)

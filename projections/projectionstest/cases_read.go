@@ -86,12 +86,12 @@ func testPagingWhileKeysAreCreated(t *testing.T, s Suite) {
 				t.Fatalf("%d keys, %d were there: %v", len(seen), before, seen)
 			}
 			for i, seq := range seen {
-				want := uint64(i) + 1 //nolint:gosec // an index
+				want := uint64(i) + 1
 				switch {
 				case i >= before: // the others were created by every other event
-					want = before + 2*uint64(i-before) + 1 //nolint:gosec // an index
+					want = before + 2*uint64(i-before) + 1
 				case order == projections.SortNewest:
-					want = before - uint64(i) //nolint:gosec // an index
+					want = before - uint64(i)
 				}
 				if seq != want {
 					t.Fatalf("key %d is the one of seq %d, want %d", i, seq, want)

@@ -122,7 +122,7 @@ func (p *poller) poll() error {
 		return fmt.Errorf("%d audit entries of %d, %v", len(audit.Entries), p.keys, err) //nolint:errorlint // there may be none
 	}
 	state, err := p.store.State(ctx())
-	if err != nil || !state.Live || state.Generation < p.state.Generation || int(state.At.Seq) != p.keys { //nolint:gosec // a small number
+	if err != nil || !state.Live || state.Generation < p.state.Generation || int(state.At.Seq) != p.keys {
 		return fmt.Errorf("state: %+v after %+v, %v", state, p.state, err) //nolint:errorlint // there may be none
 	}
 	p.state = state

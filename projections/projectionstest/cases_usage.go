@@ -109,7 +109,7 @@ func testUsageOverSwaps(t *testing.T, s Suite) {
 	lead := mustLead(t, store)
 	at := mustWrite(t, lead, claims(mustCheckpoint(t, lead), 1, "key"))
 	using.Wait()
-	mustReplace(t, store, claims(projections.Checkpoint{}, int(at.Seq)+1, "next")) //nolint:gosec // a small number
+	mustReplace(t, store, claims(projections.Checkpoint{}, int(at.Seq)+1, "next"))
 	if err := lead.Close(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -166,7 +166,7 @@ func testClaims(t *testing.T, s Suite) {
 				t.Errorf("keys: %+v\nwant %+v", known.Keys, want)
 			}
 			for id, want := range map[domain.KeyID][]projections.VoidKey{"key_void": b.Voids[:2], keyID(1): b.Voids[2:]} {
-				got := slices.SortedFunc(slices.Values(known.Voids[id]), func(a, b projections.VoidKey) int { return int(a.Seq) - int(b.Seq) }) //nolint:gosec // small numbers
+				got := slices.SortedFunc(slices.Values(known.Voids[id]), func(a, b projections.VoidKey) int { return int(a.Seq) - int(b.Seq) })
 				if len(known.Voids) != 2 || !slices.Equal(got, want) {
 					t.Errorf("voids of %s: %+v, want %+v", id, known.Voids, want)
 				}

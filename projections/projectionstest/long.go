@@ -154,7 +154,7 @@ func (l *long) past(n int) {
 		l.answer(at.Seq, projections.Micros(at.Time))
 		moments = append(moments, at)
 	}
-	slices.SortFunc(moments, func(a, b projections.Moment) int { return int(a.Seq) - int(b.Seq) }) //nolint:gosec // numbers of events
+	slices.SortFunc(moments, func(a, b projections.Moment) int { return int(a.Seq) - int(b.Seq) })
 	for i, at := range moments {
 		if i%(n/4+1) == n/8 { // a few times everything
 			list(l, keyPages(l.store, l.m, projections.KeyQuery{At: &at}), len(l.m.events), projections.MaxPageSize)

@@ -133,7 +133,7 @@ func claims(from projections.Checkpoint, n int, name string) projections.Batch {
 	b := projections.Batch{From: from, To: from}
 	for range n {
 		seq := b.To.Seq + 1
-		e := created(int(seq), "acme") //nolint:gosec // a small number
+		e := created(int(seq), "acme")
 		data, _ := e.Data.(domain.KeyCreated)
 		data.Name = name
 		record := projections.KeyRecord{Key: projections.Normalize(domain.Evolve(domain.Key{}, data)), Seq: seq, CreatedSeq: seq}

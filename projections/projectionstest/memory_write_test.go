@@ -90,9 +90,7 @@ func (w *writer) Write(_ context.Context, b projections.Batch) error {
 // with returns the tables after a batch.
 func (t *tables) with(b projections.Batch) (*tables, error) {
 	next := &tables{generation: t.generation, at: b.To, versions: slices.Clone(t.versions), macs: map[projections.MacHash]projections.MacClaim{}}
-	for hash, claim := range t.macs {
-		next.macs[hash] = claim
-	}
+	maps.Copy(next.macs, t.macs)
 	for _, e := range b.Ended {
 		i := slices.IndexFunc(next.versions, func(v projections.KeyVersion) bool { return v.Seq == e.FromSeq && v.ID == e.Key && v.ToSeq == 0 })
 		if i < 0 || next.versions[i].CreatedSeq != e.CreatedSeq {

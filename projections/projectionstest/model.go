@@ -83,7 +83,7 @@ func (m *Model) Moment(at projections.At) projections.Moment {
 	}
 	moment := projections.Moment{Time: projections.Micros(at.Time)}
 	log := m.log()
-	for int(moment.Seq) < len(log) && !log[moment.Seq].Clock.After(moment.Time) { //nolint:gosec // a number of events
+	for int(moment.Seq) < len(log) && !log[moment.Seq].Clock.After(moment.Time) {
 		moment.Seq++
 	}
 	return moment

@@ -54,7 +54,7 @@ func (d questions) at() projections.At {
 	if n == 0 || rapid.Bool().Draw(d.t, "by time") {
 		return projections.At{Time: d.time("at")}
 	}
-	return projections.At{Seq: uint64(rapid.IntRange(1, n).Draw(d.t, "at seq"))} //nolint:gosec // drawn above 0
+	return projections.At{Seq: uint64(rapid.IntRange(1, n).Draw(d.t, "at seq"))}
 }
 
 // keys draws a query of keys as they are, or as they were at a moment.
@@ -138,10 +138,10 @@ func (d questions) audit() projections.AuditQuery {
 		q.Clock = d.timeRange("clock")
 	}
 	if d.maybe("from seq") {
-		q.FromSeq = uint64(rapid.IntRange(0, len(entries)+1).Draw(d.t, "from seq")) //nolint:gosec // not below 0
+		q.FromSeq = uint64(rapid.IntRange(0, len(entries)+1).Draw(d.t, "from seq"))
 	}
 	if d.maybe("to seq") {
-		q.ToSeq = uint64(rapid.IntRange(0, len(entries)+1).Draw(d.t, "to seq")) //nolint:gosec // not below 0
+		q.ToSeq = uint64(rapid.IntRange(0, len(entries)+1).Draw(d.t, "to seq"))
 	}
 	return q
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // Store is a read store under test.
-type Store interface {
+type Store interface { //nolint:interfacebloat // the sum of what others ask for, a few methods each
 	projections.Store
 	projections.Reader
 	projections.UsageWriter

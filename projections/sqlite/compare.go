@@ -282,18 +282,19 @@ func (t *comparedTable) rowName(row []any) string {
 	for i := range t.key {
 		parts[i] = valueText(row[i])
 	}
-	name := strings.Join(parts, " ")
+	var name strings.Builder
+	name.WriteString(strings.Join(parts, " "))
 	for i, column := range t.columns {
 		if column == t.subject {
-			name += " (" + valueText(row[i]) + ")"
+			name.WriteString(" (" + valueText(row[i]) + ")")
 		}
 	}
 	if t.name == "key_versions" {
 		if record, err := recordOf(row); err == nil {
-			name += " (" + string(record.ID) + ")"
+			name.WriteString(" (" + string(record.ID) + ")")
 		}
 	}
-	return name
+	return name.String()
 }
 
 // rowText writes out a whole row.

@@ -69,7 +69,7 @@ func benchQueries(store *Store, keys int) []benchQuery {
 	}
 	moment := func(random *rand.Rand) *projections.Moment {
 		n := random.IntN(keys)
-		return &projections.Moment{Seq: uint64(3*n + 1), Time: benchTime(n)} //nolint:gosec // small
+		return &projections.Moment{Seq: uint64(3*n + 1), Time: benchTime(n)}
 	}
 	return []benchQuery{
 		{"newest", list(projections.KeyQuery{})},
@@ -80,7 +80,7 @@ func benchQueries(store *Store, keys int) []benchQuery {
 		{"account-unused-since", list(projections.KeyQuery{Account: "x", Sort: projections.SortUsed, UnusedSince: now})},
 		{"key-at", func(ctx context.Context, random *rand.Rand) error {
 			n := random.IntN(keys)
-			_, err := store.Key(ctx, benchKey(n), &projections.Moment{Seq: uint64(3*n + 2), Time: now}) //nolint:gosec // small
+			_, err := store.Key(ctx, benchKey(n), &projections.Moment{Seq: uint64(3*n + 2), Time: now})
 			return err
 		}},
 		{"account-at", func(ctx context.Context, random *rand.Rand) error {
@@ -132,7 +132,7 @@ func mustBuildKeys(b *testing.B, store *Store, keys int) {
 
 // benchVersions adds three events of a key, and returns the last.
 func benchVersions(batch *projections.Batch, n int) projections.Checkpoint {
-	created := uint64(3*n + 1) //nolint:gosec // small
+	created := uint64(3*n + 1)
 	clock := benchTime(n)
 	key := domain.Key{KeySpec: domain.KeySpec{
 		ID: benchKey(n), Account: benchAccount(n), Type: domain.KeyTypeAPI, Name: fmt.Sprintf("service %d of the billing team", n),
@@ -142,7 +142,7 @@ func benchVersions(batch *projections.Batch, n int) projections.Checkpoint {
 	actions := [...]projections.Action{projections.ActionKeyCreated, projections.ActionKeyUpdated, projections.ActionKeyUpdated}
 	id := ""
 	for i, action := range actions {
-		seq := created + uint64(i) //nolint:gosec // small
+		seq := created + uint64(i)
 		if i == 2 && n%4 == 0 {
 			action, key.RevokedAt = projections.ActionKeyRevoked, clock
 		}

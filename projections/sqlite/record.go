@@ -161,7 +161,7 @@ func (d *decoder) number() uint64 {
 
 func (d *decoder) signed() int64 {
 	n := d.number()
-	return int64(n>>1) ^ -int64(n&1) //nolint:gosec // zigzag, as encoding/binary has it
+	return int64(n>>1) ^ -int64(n&1)
 }
 
 func (d *decoder) flag() bool { return d.number() == 1 }

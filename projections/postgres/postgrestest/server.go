@@ -55,7 +55,7 @@ func newServer(tb testing.TB, settings []string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "keyledger-postgres-") // TempDir's path is too long for a socket, and closed to another user
+	dir, err := os.MkdirTemp("", "keyledger-postgres-") //nolint:usetesting // TempDir is closed to another user
 	if err != nil {
 		return nil, err
 	}
