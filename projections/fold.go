@@ -64,6 +64,9 @@ func (f *folder) lookup(from Checkpoint, events []eventstore.Event) (Lookup, err
 		if _, ok := e.Data.(domain.KeyEvent); !ok || e.Aggregate.Kind != eventstore.KindKey {
 			return l, eventError(e, "this release knows no such event")
 		}
+		if reason := unstorable(e); reason != "" {
+			return l, eventError(e, reason)
+		}
 		id := domain.KeyID(e.Aggregate.ID)
 		if _, ok := asked[id]; !ok && f.cache.get(id) == nil {
 			asked[id] = struct{}{}

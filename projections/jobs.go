@@ -182,5 +182,6 @@ func (p *Projector) built(seq uint64, first bool) {
 	p.status.Job.Seq = seq
 	if first {
 		p.moveTo(seq)
+		p.status.Err, p.away = nil, false // what was away takes events again
 	}
 }

@@ -62,7 +62,8 @@ func (p *Projector) Run(ctx context.Context) error {
 func (p *Projector) turn(ctx context.Context) (progress bool, err error) {
 	lead, err := p.cfg.Store.Lead(ctx)
 	if domain.CodeOf(err) == CodeFollower {
-		return true, p.follow(ctx)
+		err := p.follow(ctx)
+		return err == nil, err
 	}
 	if err != nil {
 		return false, fmt.Errorf("ask for the lead: %w", err)
