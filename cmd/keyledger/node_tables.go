@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"github.com/keyledger/keyledger/domain"
@@ -124,7 +125,7 @@ func (n *node) tablesReady(context.Context) error {
 	status := n.tables.Status()
 	switch {
 	case status.Err != nil:
-		return fmt.Errorf("the tables stand still at seq %d of %d: %w", status.Seq, status.Head, status.Err)
+		return fmt.Errorf("the tables stand still at seq %d of %d: %s", status.Seq, status.Head, outline(status.Err))
 	case !status.CaughtUp:
 		return fmt.Errorf("the tables are being built or catching up; at seq %d of %d", status.Seq, status.Head)
 	case !status.BehindSince.IsZero() && n.now().Sub(status.BehindSince) > tolerableLag:
@@ -133,6 +134,18 @@ func (n *node) tablesReady(context.Context) error {
 	default:
 		return nil
 	}
+}
+
+// outline says what is wrong to those who need no credential to ask: no address,
+// path or name of the database, which the log and the projections endpoint tell.
+func outline(err error) string {
+	if e, ok := errors.AsType[*domain.Error](err); ok {
+		return fmt.Sprintf("%s (%s)", e.Message, e.Code)
+	}
+	if _, ok := errors.AsType[*projections.EventError](err); ok {
+		return "an event cannot be taken in (" + projections.CodeStopped + ")"
+	}
+	return "see the log of the node"
 }
 
 // tablesBuilt keeps a node from being ready while it builds its tables or catches
@@ -208,16 +221,20 @@ func (g tableGuard) Moment(ctx context.Context, at projections.At) (projections.
 }
 
 // checkDatabaseURL refuses a password that everybody on the machine can read: the
-// arguments of a process are no secret.
+// arguments of a process are no secret. It may come from the environment or from
+// the files of libpq.
 func checkDatabaseURL(text, fromEnv string) error {
 	if text == "" || text == fromEnv {
 		return nil
 	}
-	if u, err := url.Parse(text); err == nil && u.User != nil {
-		if _, has := u.User.Password(); has {
-			return usagef("put the whole URL into KEYLEDGER_DATABASE_URL, or the password into a file named by PGPASSFILE",
-				"--database-url holds a password, which other processes can read")
-		}
+	const do = "put the whole string into KEYLEDGER_DATABASE_URL, or the password into a file that PGPASSFILE names"
+	inside := regexp.MustCompile(`(?i)password\s*=`).MatchString(text) // key=value pairs and query parameters
+	if u, err := url.Parse(text); err == nil {
+		_, in := u.User.Password()
+		inside = inside || in || u.Query().Has("password") || u.Query().Has("sslpassword")
+	}
+	if inside {
+		return usagef(do, "--database-url holds a password, which other processes can read")
 	}
 	return nil
 }

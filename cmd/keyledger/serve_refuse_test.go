@@ -43,6 +43,10 @@ func TestServeRefusesSettings(t *testing.T) {
 		"no brand":                     {[]string{"--brand", "ACME!"}, exitUsage, "not the form of a brand"},
 		"no scopes":                    {[]string{"--scopes-file", file}, exitFailed, "scopes in"},
 		"no level":                     {[]string{"--log-level", "loud"}, exitUsage, "--log-level"},
+		"a password in the URL":        {[]string{"--database-url", "postgres://u:p@127.0.0.1:1/d"}, exitUsage, "holds a password"},
+		"a password as a parameter":    {[]string{"--database-url", "postgres://127.0.0.1:1/d?user=u&password=p"}, exitUsage, "holds a password"},
+		"a password in key=value":      {[]string{"--database-url", "host=127.0.0.1 password = p"}, exitUsage, "holds a password"},
+		"no database URL":              {[]string{"--database-url", "://"}, exitFailed, "is malformed"},
 		"credentials in the NATS URL":  {[]string{"--nats-url", "nats://u:p@127.0.0.1:1"}, exitUsage, "holds credentials"},
 		"a cluster without a keyring":  {[]string{"--nats-url", "nats://127.0.0.1:1"}, exitFailed, "secrets are given, not generated"},
 	} {
