@@ -218,7 +218,7 @@ type keysHistory struct {
 }
 
 func (keysHistory) Help() string {
-	return `One line for each event, oldest first: who did what, and what changed. Events without effect (an account's claim of an id that another holds, for example) are marked void. The management key needs keyledger.audit:read.
+	return `One line for each event, oldest first: who did what, and what changed. Events without effect (an account's claim of an id that another holds, for example) begin with VOID; what people wrote, names and reasons, stands in quotation marks. The management key needs keyledger.audit:read.
 
 Examples:
 

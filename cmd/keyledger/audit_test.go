@@ -42,7 +42,7 @@ func TestHistoryIsReadable(t *testing.T) {
 	for i, what := range []string{
 		`created "Laptop", live, invoices:read`,
 		`name: "Laptop" → "Büro"; scopes: invoices:read → invoices:read, invoices:write`,
-		"revoked: laptop lost",
+		`revoked: reason "laptop lost"`,
 	} {
 		line := lines[i+1]
 		if !strings.HasPrefix(line, fmt.Sprint(i+2)+" ") || !strings.HasSuffix(line, "   "+what) || !strings.Contains(line, actor) {
@@ -111,7 +111,7 @@ func TestAuditList(t *testing.T) {
 	if got := strings.Join(strings.Fields(heading), " "); got != "SEQ TIME (UTC) ACCOUNT BY ACTION KEY WHAT" {
 		t.Errorf("columns %s", got)
 	}
-	if row, _, _ := strings.Cut(rest, "\n"); !strings.Contains(row, "key.revoked") || !strings.HasSuffix(row, first+"   gone") {
+	if row, _, _ := strings.Cut(rest, "\n"); !strings.Contains(row, "key.revoked") || !strings.HasSuffix(row, first+`   reason "gone"`) {
 		t.Errorf("row %q", row)
 	}
 	if again := w.must(t, "audit", "list"); again != table {

@@ -1,19 +1,26 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/keyledger/keyledger/client"
 )
 
+// What customers wrote stands in quotation marks, in which it can close none, and
+// everything else is of this program's words: no name or reason can pass for another
+// change, or for the mark of an entry that had no effect.
+
 // auditWhat says in a line what an entry did.
 func auditWhat(e client.AuditEntry) string {
-	verb := strings.TrimPrefix(e.Action, "key.")
+	verb := word(strings.TrimPrefix(e.Action, "key."))
 	details := auditDetails(e)
 	switch {
 	case e.Void != "":
@@ -32,7 +39,7 @@ func auditWhat(e client.AuditEntry) string {
 // auditDetails says what the action does not.
 func auditDetails(e client.AuditEntry) string {
 	if e.Void != "" {
-		return fmt.Sprintf("void, it had no effect: %s (%s)", voidWords(e.Void), e.Action)
+		return fmt.Sprintf("VOID, it had no effect: %s (%s)", voidWords(e.Void), word(e.Action))
 	}
 	var parts []string
 	for _, c := range e.Changes {
@@ -41,7 +48,7 @@ func auditDetails(e client.AuditEntry) string {
 		}
 	}
 	if e.Reason != "" {
-		parts = slices.Insert(parts, 0, e.Reason)
+		parts = slices.Insert(parts, 0, "reason "+strconv.Quote(e.Reason))
 	}
 	separator := ", "
 	if e.Action == "key.updated" {
@@ -63,7 +70,7 @@ func voidWords(reason string) string {
 	case "no_such_key":
 		return "there is no such key"
 	default:
-		return reason
+		return word(reason)
 	}
 }
 
@@ -88,7 +95,7 @@ func changeWords(e client.AuditEntry, c client.AuditChange) string {
 		return "at " + after
 	}
 	if e.Action != "key.created" && e.Action != "key.imported" {
-		return strings.ReplaceAll(c.Field, "_", " ") + ": " + before + " → " + after
+		return fieldWords(c.Field) + ": " + before + " → " + after
 	}
 	switch c.Field {
 	case "key_type":
@@ -107,7 +114,7 @@ func changeWords(e client.AuditEntry, c client.AuditChange) string {
 	case "grants":
 		return "may grant " + after
 	default:
-		return strings.ReplaceAll(c.Field, "_", " ") + " " + after
+		return fieldWords(c.Field) + " " + after
 	}
 }
 
@@ -128,7 +135,7 @@ func auditValue(field string, raw json.RawMessage) string {
 	case "name", "description":
 		var text string
 		if json.Unmarshal(raw, &text) == nil {
-			return `"` + text + `"`
+			return strconv.Quote(text)
 		}
 	case "scopes", "allowed_ips":
 		var list []string
@@ -145,9 +152,9 @@ func auditValue(field string, raw json.RawMessage) string {
 		if json.Unmarshal(raw, &pairs) == nil {
 			var list []string
 			for _, name := range slices.Sorted(maps.Keys(pairs)) {
-				list = append(list, name+"="+pairs[name])
+				list = append(list, word(name)+"="+strconv.Quote(pairs[name]))
 			}
-			return listWords(list)
+			return cmp.Or(strings.Join(list, ", "), "none")
 		}
 	case "notice_lead_seconds":
 		var seconds float64
@@ -160,10 +167,34 @@ func auditValue(field string, raw json.RawMessage) string {
 			if at, err := time.Parse(time.RFC3339, text); err == nil && strings.HasSuffix(field, "_at") {
 				return at.UTC().Format(time.RFC3339) // to the second is enough to read
 			}
-			return text
+			return word(text)
 		}
 	}
-	return string(raw)
+	return compactJSON(raw)
+}
+
+// compactJSON has no spaces outside of its strings.
+func compactJSON(raw json.RawMessage) string {
+	var b bytes.Buffer
+	if json.Compact(&b, raw) != nil {
+		return strconv.Quote(string(raw))
+	}
+	return b.String()
+}
+
+func fieldWords(field string) string { return strings.ReplaceAll(word(field), "_", " ") }
+
+// word leaves names as they are that can be nothing else: ids, scopes, addresses,
+// times. Anything with more to it is quoted.
+func word(text string) string {
+	const more = "_-.:/*…"
+	strange := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(more, r)
+	}
+	if text == "" || strings.ContainsFunc(text, strange) {
+		return strconv.Quote(text)
+	}
+	return text
 }
 
 func listWords(list []string) string {
@@ -173,6 +204,10 @@ func listWords(list []string) string {
 	case slices.Equal(list, []string{"*"}):
 		return "full access"
 	default:
-		return strings.Join(list, ", ")
+		words := make([]string, len(list))
+		for i := range list {
+			words[i] = word(list[i])
+		}
+		return strings.Join(words, ", ")
 	}
 }
