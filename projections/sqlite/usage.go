@@ -150,7 +150,7 @@ func (s *Store) Use(ctx context.Context, uses []projections.KeyUse) error {
 		return s.explain(doing, errClosed)
 	}
 	if err := s.uses.note(ctx, used); err != nil {
-		return s.explain(doing, err)
+		return s.explain(doing, errors.Join(ctx.Err(), err))
 	}
 	s.uncopied.add(used)
 	if s.build != nil {

@@ -89,13 +89,18 @@ func (w *writer) readCheckpoint(ctx context.Context) (projections.Checkpoint, er
 	return cp, err
 }
 
-// transaction does it in a transaction. Inside, nothing waits for a lock, and a
-// context that can end would cost a goroutine for every statement.
+// transaction does it in a transaction, unless the context has ended. Of a BEGIN
+// whose context ends the driver says that it failed, although the transaction may be
+// open; it waits for a lock no longer than busy_timeout anyway. Inside, nothing
+// waits, and a context that can end would cost a goroutine for every statement.
 func (w *writer) transaction(ctx context.Context, do func(context.Context) error) error {
-	if _, err := w.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
+	if _, err := w.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
 	err := do(ctx)
 	if err == nil {
 		_, err = w.conn.ExecContext(ctx, "COMMIT")
