@@ -80,7 +80,13 @@ func (b *build) begin(ctx context.Context) error {
 	if !taken {
 		return projections.ErrBuildRunning()
 	}
-	if err := b.store.ensureControl(ctx, b.conn); err != nil {
+	b.store.made.Store(false) // it may have been dropped since
+	if err := b.store.ensureControl(ctx, b.conn.begin); err != nil {
+		return err
+	}
+	// A live set without tables would stand in the way of the new one.
+	const retire = "UPDATE keyledger.builds SET state = 'retired', finished_at = now() WHERE " + liveSet + " AND NOT " + wholeSet
+	if _, err := b.conn.Exec(ctx, retire); err != nil {
 		return err
 	}
 	if err := b.conn.sweep(ctx, true); err != nil {

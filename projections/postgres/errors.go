@@ -24,10 +24,18 @@ var (
 // SQLSTATEs (PostgreSQL, appendix A).
 const (
 	stateUndefinedTable = "42P01"
+	stateInvalidSchema  = "3F000"
 	stateNoPrivilege    = "42501"
 	stateCanceled       = "57014" // statement_timeout, or an operator
 	stateLockTimeout    = "55P03"
 )
+
+// missing reports whether tables were not there: they were dropped by hand, or this
+// was about a set that was retired long ago.
+func missing(err error) bool {
+	state := sqlState(err)
+	return state == stateUndefinedTable || state == stateInvalidSchema
+}
 
 func sqlState(err error) string {
 	if failure, ok := errors.AsType[*pgconn.PgError](err); ok {
@@ -88,6 +96,8 @@ func classifyState(state string) (code, message, fix string) {
 		return projections.CodeTimeout, "reading the tables took too long", "ask for less, or again shortly"
 	case stateLockTimeout:
 		return unavailable, "PostgreSQL waited too long for a lock", "ask again shortly"
+	case stateUndefinedTable, stateInvalidSchema:
+		return unavailable, "tables were dropped", "ask again shortly; the node makes them anew from the log"
 	case stateNoPrivilege:
 		return unavailable, "the role may not do this in the database", "GRANT CREATE ON DATABASE <database> TO <role>, and let the role own the schemas keyledger and keyledger_*"
 	case "53300":

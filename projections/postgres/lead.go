@@ -15,6 +15,7 @@ import (
 type lead struct {
 	store *Store
 	conn  *session
+	set   int64 // that Checkpoint told of; 0 before
 	swept time.Time
 }
 
@@ -41,7 +42,8 @@ func (l *lead) begin(ctx context.Context) error {
 	if !taken {
 		return projections.ErrFollower()
 	}
-	if err := l.store.ensureControl(ctx, l.conn); err != nil {
+	l.store.made.Store(false) // it may have been dropped since
+	if err := l.store.ensureControl(ctx, l.conn.begin); err != nil {
 		return err
 	}
 	if _, err := l.conn.Exec(ctx, "SET synchronous_commit = off"); err != nil {
@@ -51,7 +53,12 @@ func (l *lead) begin(ctx context.Context) error {
 	return l.conn.sweep(ctx, false)
 }
 
-const liveSet = "state = 'live' AND schema_version = " + schemaVersionText
+// liveSet and wholeSet are conditions of builds: the set that readers see, and that
+// its tables are there, for a hand may have dropped them.
+const (
+	liveSet  = "state = 'live' AND schema_version = " + schemaVersionText
+	wholeSet = "(SELECT bool_and(to_regclass('keyledger_' || id || '.' || t) IS NOT NULL) FROM unnest('{keys,key_versions,audit,macs,voids}'::text[]) t)"
+)
 
 // Checkpoint implements projections.Writer.
 func (l *lead) Checkpoint(ctx context.Context) (projections.Checkpoint, error) {
@@ -60,8 +67,30 @@ func (l *lead) Checkpoint(ctx context.Context) (projections.Checkpoint, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeWithin)
 	defer cancel()
-	_, at, err := liveSetOf(ctx, l.conn)
-	return at, l.store.explain("read the checkpoint", err)
+	id, at, err := liveSetOf(ctx, l.conn)
+	if err == nil {
+		l.set = id
+	}
+	return at, l.explain("read the checkpoint", err)
+}
+
+// written returns the condition of the set that is written to: the one that
+// Checkpoint told of. Another one may be at the same event, and hold other rows than
+// those that the caller knows.
+func (l *lead) written() string {
+	if l.set == 0 {
+		return liveSet
+	}
+	return fmt.Sprintf("%s AND id = %d", liveSet, l.set)
+}
+
+// explain is Store.explain for calls that need the tables: without them, the caller
+// is to begin anew.
+func (l *lead) explain(doing string, err error) error {
+	if missing(err) {
+		err = fmt.Errorf("%w: %w", projections.ErrNoTables, err)
+	}
+	return l.store.explain(doing, err)
 }
 
 // liveSetOf returns the live set and where it is.
@@ -69,7 +98,7 @@ func liveSetOf(ctx context.Context, conn interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }) (id int64, at projections.Checkpoint, err error) {
 	var clock *time.Time
-	err = conn.QueryRow(ctx, "SELECT id, seq, event_id, clock FROM keyledger.builds WHERE "+liveSet).Scan(&id, &at.Seq, &at.EventID, &clock)
+	err = conn.QueryRow(ctx, "SELECT id, seq, event_id, clock FROM keyledger.builds WHERE "+liveSet+" AND "+wholeSet).Scan(&id, &at.Seq, &at.EventID, &clock)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, at, projections.ErrNoTables
 	}
@@ -88,10 +117,13 @@ func (l *lead) Load(ctx context.Context, lookup projections.Lookup) (projections
 	defer cancel()
 	var known projections.Known
 	id, _, err := liveSetOf(ctx, l.conn)
+	if err == nil && l.set != 0 && id != l.set {
+		err = projections.ErrCheckpointMoved
+	}
 	if err == nil {
 		known, err = loadFrom(ctx, l.conn.Conn, schemaName(id), lookup)
 	}
-	return known, l.store.explain("load keys", err)
+	return known, l.explain("load keys", err)
 }
 
 // Write implements projections.Writer.
@@ -101,13 +133,13 @@ func (l *lead) Write(ctx context.Context, b projections.Batch) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeWithin)
 	defer cancel()
-	err := writeBatch(ctx, l.conn.Conn, liveSet, &b)
+	err := writeBatch(ctx, l.conn.Conn, l.written(), &b)
 	if err == nil && time.Since(l.swept) > retiredFor {
 		l.swept = time.Now()
 		err = l.conn.sweep(ctx, false)
 	}
 	if err != nil {
-		return l.store.explain(fmt.Sprintf("write events %d to %d", b.From.Seq+1, b.To.Seq), err)
+		return l.explain(fmt.Sprintf("write events %d to %d", b.From.Seq+1, b.To.Seq), err)
 	}
 	return nil
 }

@@ -62,17 +62,16 @@ CREATE TABLE IF NOT EXISTS keyledger.usage (
 );
 `
 
-// ensureControl makes the control schema where it is missing. Nodes that start at
-// the same time take turns.
-func (s *Store) ensureControl(ctx context.Context, tx interface {
-	Begin(ctx context.Context) (pgx.Tx, error)
-}) error {
+// ensureControl makes the control schema where it is missing, in a transaction of
+// its own: it is there when that has committed. Nodes that start at the same time take turns.
+func (s *Store) ensureControl(ctx context.Context, transact func(context.Context, func(context.Context, pgx.Tx) error) error) error {
 	if s.made.Load() {
 		return nil
 	}
-	err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
+	err := transact(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		var there bool
-		if err := tx.QueryRow(ctx, "SELECT to_regclass('keyledger.usage') IS NOT NULL").Scan(&there); err != nil || there {
+		const look = "SELECT to_regclass('keyledger.usage') IS NOT NULL AND to_regclass('keyledger.builds') IS NOT NULL"
+		if err := tx.QueryRow(ctx, look).Scan(&there); err != nil || there {
 			return err
 		}
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1, $2)", lockClass, makeLock); err != nil {

@@ -62,6 +62,11 @@ func (c *session) end(ctx context.Context) {
 	c.cut()
 }
 
+// begin runs do in a transaction.
+func (c *session) begin(ctx context.Context, do func(context.Context, pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error { return do(ctx, tx) })
+}
+
 // tryLock takes an advisory lock for as long as the session lasts.
 func (c *session) tryLock(ctx context.Context, lock int) (taken bool, err error) {
 	err = c.QueryRow(ctx, "SELECT pg_try_advisory_lock($1, $2)", lockClass, lock).Scan(&taken)

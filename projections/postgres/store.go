@@ -209,7 +209,12 @@ func (s *Store) transact(ctx context.Context, options pgx.TxOptions, do func(con
 	return pgx.BeginTxFunc(ctx, conn, options, func(tx pgx.Tx) error { return do(ctx, tx) })
 }
 
-const liveQuery = "SELECT id FROM keyledger.builds WHERE state = 'live' AND schema_version = " + schemaVersionText
+// begin runs do in a transaction that may write.
+func (s *Store) begin(ctx context.Context, do func(context.Context, pgx.Tx) error) error {
+	return s.transact(ctx, pgx.TxOptions{}, do)
+}
+
+const liveQuery = "SELECT id FROM keyledger.builds WHERE " + liveSet
 
 // read runs do in a transaction that sees one instant, with the name of the live
 // schema. Where that was dropped under it, for it was retired long before, it
@@ -221,7 +226,7 @@ func (s *Store) read(ctx context.Context, doing string, do func(ctx context.Cont
 		err = s.transact(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(ctx context.Context, tx pgx.Tx) error {
 			var id int64
 			err := tx.QueryRow(ctx, liveQuery).Scan(&id)
-			if errors.Is(err, pgx.ErrNoRows) || sqlState(err) == stateUndefinedTable {
+			if errors.Is(err, pgx.ErrNoRows) || missing(err) {
 				return projections.ErrBuilding()
 			}
 			if err != nil {
@@ -230,9 +235,12 @@ func (s *Store) read(ctx context.Context, doing string, do func(ctx context.Cont
 			schema = schemaName(id)
 			return do(ctx, tx, schema)
 		})
-		if sqlState(err) != stateUndefinedTable {
+		if !missing(err) {
 			break
 		}
+	}
+	if missing(err) { // by hand: the leader will find out, and build others
+		err = errors.Join(projections.ErrBuilding(), err)
 	}
 	return s.explain(doing, err)
 }
@@ -244,7 +252,7 @@ func (s *Store) State(ctx context.Context) (projections.State, error) {
 		SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
 		WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = $1::bigint::oid AND l.objid = $2::bigint::oid
 		AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) LIMIT 1), '')
-		FROM (SELECT) AS always LEFT JOIN keyledger.builds b ON b.state = 'live' AND b.schema_version = ` + schemaVersionText
+		FROM (SELECT) AS always LEFT JOIN keyledger.builds b ON ` + liveSet + ` AND ` + wholeSet
 	err := s.transact(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
 		var clock *time.Time
 		err := tx.QueryRow(ctx, query, int64(lockClass), int64(leadLock)).
@@ -254,7 +262,7 @@ func (s *Store) State(ctx context.Context) (projections.State, error) {
 		}
 		return err
 	})
-	if sqlState(err) == stateUndefinedTable {
+	if missing(err) {
 		s.made.Store(false) // or it was dropped since
 		return projections.State{}, nil
 	}

@@ -29,28 +29,38 @@ func (s *Store) Use(ctx context.Context, uses []projections.KeyUse) error {
 	for i, id := range ids {
 		times[i] = latest[id]
 	}
-	return s.explain(doing, s.transact(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
-		if err := s.ensureControl(ctx, tx); err != nil {
+	note := func() error {
+		if err := s.ensureControl(ctx, s.begin); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock_shared($1, $2)", lockClass, usageLock); err != nil {
-			return err
-		}
-		const note = `INSERT INTO keyledger.usage AS u (key_id, last_used_at)
+		return s.begin(ctx, func(ctx context.Context, tx pgx.Tx) error { return noteUses(ctx, tx, ids, times) })
+	}
+	err := note()
+	if missing(err) { // dropped since it was found
+		s.made.Store(false)
+		err = note()
+	}
+	return s.explain(doing, err)
+}
+
+func noteUses(ctx context.Context, tx pgx.Tx, ids []string, times []time.Time) error {
+	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock_shared($1, $2)", lockClass, usageLock); err != nil {
+		return err
+	}
+	const note = `INSERT INTO keyledger.usage AS u (key_id, last_used_at)
 			SELECT key_id, at FROM unnest($1::text[], $2::timestamptz[]) WITH ORDINALITY AS n (key_id, at, place) ORDER BY place
 			ON CONFLICT (key_id) DO UPDATE SET last_used_at = excluded.last_used_at WHERE u.last_used_at < excluded.last_used_at`
-		if _, err := tx.Exec(ctx, note, ids, times); err != nil {
-			return err
-		}
-		live, _, err := liveSetOf(ctx, tx)
-		if err != nil {
-			if err == projections.ErrNoTables { //nolint:errorlint // just made
-				return nil
-			}
-			return err
-		}
-		_, err = tx.Exec(ctx, `UPDATE `+schemaName(live)+`.keys k SET last_used_at = n.at FROM unnest($1::text[], $2::timestamptz[]) AS n (key_id, at)
-			WHERE k.key_id = n.key_id AND (k.last_used_at IS NULL OR k.last_used_at < n.at)`, ids, times)
+	if _, err := tx.Exec(ctx, note, ids, times); err != nil {
 		return err
-	}))
+	}
+	live, _, err := liveSetOf(ctx, tx)
+	if err != nil {
+		if err == projections.ErrNoTables { //nolint:errorlint // just made
+			return nil
+		}
+		return err
+	}
+	_, err = tx.Exec(ctx, `UPDATE `+schemaName(live)+`.keys k SET last_used_at = n.at FROM unnest($1::text[], $2::timestamptz[]) AS n (key_id, at)
+			WHERE k.key_id = n.key_id AND (k.last_used_at IS NULL OR k.last_used_at < n.at)`, ids, times)
+	return err
 }
