@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/keyledger/keyledger/client"
@@ -40,19 +41,77 @@ func (s *Server) checkPast(ctx context.Context, x *exchange, request client.Veri
 	if code != verify.CodeValid {
 		return verify.Result{Code: code, AsOfSeq: moment.Seq}, nil
 	}
-	record, err := s.readKey(ctx, id, moment)
+	return s.judgePast(ctx, id, account, moment, req, at)
+}
+
+// judgePast judges a key as it was at a moment, and as its present record says that
+// it was. The moment goes by the log's clock: if a node's clock ever ran ahead, what
+// was written afterwards seems later than it was, and at that moment a key that had
+// been revoked an hour ago still seems good. The record has each time as it was
+// written, so that an end that had come by then counts, whatever the log's clock said.
+func (s *Server) judgePast(
+	ctx context.Context, id domain.KeyID, account domain.AccountID, moment *projections.Moment, req verify.Requirement, at time.Time,
+) (verify.Result, error) {
+	unknown := verify.Result{Code: verify.CodeUnknown, AsOfSeq: moment.Seq}
+	present, err := s.readKey(ctx, id, nil)
 	if domain.KindOf(err) == domain.KindNotFound {
-		return verify.Result{Code: verify.CodeUnknown, AsOfSeq: moment.Seq}, nil
+		return unknown, nil
 	}
 	if err != nil {
 		return verify.Result{}, err
 	}
-	if record.Account != account {
+	if present.Account != account {
 		return verify.Result{}, disagree(id)
 	}
-	result := verify.Judge(record.Key, req, at, s.cfg.Catalogue)
+	then, err := s.readKey(ctx, id, moment)
+	if domain.KindOf(err) == domain.KindNotFound {
+		if present.CreatedAt.After(at) {
+			return unknown, nil
+		}
+		moment = &projections.Moment{Seq: present.CreatedSeq, Time: at}
+		then, err = s.readKey(ctx, id, moment) // as it was made
+	}
+	if err != nil {
+		return verify.Result{}, err
+	}
+	result := verify.Judge(then.Key, req, at, s.cfg.Catalogue)
 	result.AsOfSeq = moment.Seq
+	for _, key := range fromRecord(then.Key, present.Key, at) {
+		if other := verify.Judge(key, req, at, s.cfg.Catalogue); moreSevere(other.Code, result.Code) {
+			result = other
+			result.AsOfSeq = max(moment.Seq, present.Seq)
+		}
+	}
 	return result, nil
+}
+
+// fromRecord returns what a key may have been at an instant, by the times in its
+// present record: what it was then with every end that had come, and what the last
+// update made it, if that had been.
+func fromRecord(then, present domain.Key, at time.Time) []domain.Key {
+	had := func(t time.Time) bool { return !t.IsZero() && !t.After(at) }
+	if had(present.RevokedAt) {
+		then.RevokedAt = present.RevokedAt
+	}
+	if had(present.EndsAt) {
+		then.EndsAt = present.EndsAt
+	}
+	if had(present.ExpiredAt) {
+		then.ExpiredAt = present.ExpiredAt
+	}
+	keys := []domain.Key{then}
+	if had(present.UpdatedAt) && !present.UpdatedAt.Equal(then.UpdatedAt) {
+		updated := then // its ends are those that had come
+		updated.KeySpec = present.KeySpec
+		keys = append(keys, updated)
+	}
+	return keys
+}
+
+// moreSevere reports whether a code is decided before another one.
+func moreSevere(a, b verify.Code) bool {
+	codes := verify.Codes()
+	return slices.Index(codes, a) < slices.Index(codes, b)
 }
 
 func (s *Server) checkPastRequest(x *exchange, request client.VerifyRequest) error {

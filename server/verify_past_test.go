@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"net/http"
 	"testing"
 	"time"
 
@@ -85,4 +86,62 @@ func TestVerifyThePastRefusals(t *testing.T) {
 	mustProblem(t, p.Do(t, servertest.Request{Path: "/v1/verify", Token: checker.Token, Body: ask}), 403, "insufficient_scope")
 	auditor := p.MustManagementKey(t, "acme", domain.ScopeAuditRead)
 	mustProblem(t, p.Do(t, servertest.Request{Path: "/v1/verify", Token: auditor.Token, Body: ask}), 403, "insufficient_scope")
+}
+
+// TestVerifyThePastWithAClockAhead makes the log's clock a day early by one event, so
+// that whatever follows seems to have happened then: what had ended or changed by its
+// own time must not pass.
+func TestVerifyThePastWithAClockAhead(t *testing.T) {
+	clock := newClock()
+	s := servertest.MustStart(t, servertest.Config{Now: clock.now})
+	create := func() client.KeyResult {
+		t.Helper()
+		return s.MustCreateKey(t, client.CreateKeyRequest{Account: "acme", Scopes: []string{"invoices:read"}})
+	}
+	revoke := func(k client.KeyResult) {
+		t.Helper()
+		s.MustDo(t, 200, servertest.Request{Path: "/v1/keys/" + k.Key.ID + "/revoke", Token: s.Operator, Body: `{}`}, nil)
+	}
+	revoked, rotated, restricted, shortened, kept := create(), create(), create(), create(), create()
+	clock.add(24 * time.Hour)
+	create()
+	clock.add(-23 * time.Hour) // an hour after the first keys
+	before := clock.now().Add(-time.Minute)
+	late, lateRevoked := create(), create()
+	revoke(revoked)
+	s.MustDo(t, 201, servertest.Request{Path: "/v1/keys/" + rotated.Key.ID + "/rotate", Token: s.Operator, Body: `{"overlap":"1m"}`}, nil)
+	end := clock.now().Add(time.Minute).UTC().Format(time.RFC3339Nano)
+	for id, body := range map[string]string{
+		restricted.Key.ID: `{"scopes":["payouts:read"]}`, shortened.Key.ID: `{"expires_at":"` + end + `"}`,
+	} {
+		s.MustDo(t, 200, servertest.Request{Method: http.MethodPatch, Path: "/v1/keys/" + id, Token: s.Operator, Body: body}, nil)
+	}
+	revoke(lateRevoked)
+	clock.add(time.Hour)
+	after := clock.now().Add(-time.Minute)
+	revoke(kept)
+	for _, tt := range []struct {
+		name         string
+		key          client.KeyResult
+		before, then string
+	}{
+		{"revoked", revoked, "VALID", "REVOKED"},
+		{"rotated", rotated, "VALID", "REVOKED"},
+		{"a scope was taken", restricted, "VALID", "INSUFFICIENT_SCOPE"},
+		{"given an end", shortened, "VALID", "EXPIRED"},
+		{"made", late, "UNKNOWN", "VALID"},
+		{"made and revoked", lateRevoked, "UNKNOWN", "REVOKED"},
+		{"revoked later", kept, "VALID", "VALID"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for at, want := range map[time.Time]string{before: tt.before, after: tt.then} {
+				var v client.VerifyResult
+				ask := client.VerifyRequest{KeyID: tt.key.Key.ID, At: &at, Scopes: []string{"invoices:read"}}
+				s.MustDo(t, 200, servertest.Request{Path: "/v1/verify", Token: s.Operator, Body: ask}, &v)
+				if v.Code != want {
+					t.Errorf("at %s: %+v, want %s", at, v, want)
+				}
+			}
+		})
+	}
 }
