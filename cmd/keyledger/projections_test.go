@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -115,8 +116,30 @@ func TestProjectionsStatusNamesTroubles(t *testing.T) {
 	}
 }
 
+// TestProjectionsStatusOfAnAbsentDatabase says only what is known.
+func TestProjectionsStatusOfAnAbsentDatabase(t *testing.T) {
+	w := scripted(t, answerJSON(`{"database":"postgresql","place":"db:5432/keys","schema_version":2,"generation":3,"state":"unavailable","leading":true,"leader":"n1",
+"seq":7,"head_seq":7,"lag_events":0,"lag_seconds":0,"events_per_second":1.2345678,"size_bytes":0,"keys":0,"entries":0,"error":{"code":"read_store_unavailable",
+"message":"ask for the lead: PostgreSQL cannot be reached: lead in PostgreSQL (db:5432/keys): failed to connect:\n\t10.0.0.1:5432: refused\nPostgreSQL cannot be reached"}}`))
+	r := w.cli(t, "", "projections", "status")
+	const want = `state        unavailable
+trouble      ask for the lead: PostgreSQL cannot be reached (read_store_unavailable)
+to do        see that the database runs and takes connections; the tables catch up by themselves then
+database     postgresql
+place        db:5432/keys
+last known   seq 7; the log is at 7
+`
+	if r.code != exitFailed || r.stdout != want {
+		t.Errorf("%d\n%swant\n%s", r.code, r.stdout, want)
+	}
+	if r := w.cli(t, "", "projections", "status", "--output", "json"); !strings.Contains(r.stdout, `"events_per_second": 1.2,`) || !strings.Contains(r.stdout, "10.0.0.1:5432: refused") {
+		t.Errorf("for programs: %s", r.stdout)
+	}
+}
+
 func TestProjectionsCheckNamesDifferences(t *testing.T) {
 	const lines = `{"progress":{"kind":"check","phase":"reading","seq":1,"target_seq":4,"differences":0,"began_at":"2020-01-01T00:00:00Z","ended_at":null}}
+{"progress":{"kind":"check","phase":"comparing","seq":4,"target_seq":4,"table":"","rows":0,"differences":0,"began_at":"2020-01-01T00:00:00Z","ended_at":null}}
 {"progress":{"kind":"check","phase":"comparing","seq":4,"target_seq":4,"table":"keys","rows":1000,"differences":0,"began_at":"2020-01-01T00:00:00Z","ended_at":null}}
 {"difference":{"table":"keys","row":"7 key_a","column":"name","want":"\"a\"","got":"\"b\u001b[2J\""}}
 {"difference":{"table":"keys","row":"8 key_b","column":"","want":"{}","got":""}}
@@ -137,7 +160,7 @@ audit 9: there should be no such row; the table says {}
 	if r.code != exitFailed || r.stdout != want {
 		t.Errorf("%+v", r)
 	}
-	for _, words := range []string{"reading the log: seq 1 of 4, 25 %\n", "comparing: keys, 1,000 rows, 0 differences\n", "3 differences in 12,345 rows at seq 4, in 1.5s.\n", "projections rebuild"} {
+	for _, words := range []string{"reading the log: seq 1 of 4, 25 %\n", "comparing: keys, 1,000 rows, 0 differences\n", "comparing\n", "3 differences in 12,345 rows at seq 4, in 1.5s.\n", "projections rebuild"} {
 		if !strings.Contains(r.stderr, words) {
 			t.Errorf("no %q in\n%s", words, r.stderr)
 		}
@@ -156,7 +179,7 @@ func TestJobsThatFail(t *testing.T) {
 	t.Run("the server says why", func(t *testing.T) {
 		w := scripted(t, answerJSON(`{"error":{"code":"read_store_build_running","message":"a build of the tables is running already"}}`+"\n"))
 		for _, job := range []string{"rebuild", "check"} {
-			if r := w.cli(t, "", "projections", job); r.code != exitFailed || !strings.Contains(r.stderr, "a build of the tables is running already") || r.stdout != "" {
+			if r := w.cli(t, "", "projections", job); r.code != exitFailed || !strings.HasPrefix(r.stderr, "keyledger: a build of the tables is running already") || r.stdout != "" {
 				t.Errorf("%s: %+v", job, r)
 			}
 		}
@@ -164,7 +187,7 @@ func TestJobsThatFail(t *testing.T) {
 	t.Run("the server is gone", func(t *testing.T) {
 		w := scripted(t, answerJSON(`{"progress":{"kind":"rebuild","phase":"reading","seq":1,"target_seq":4,"began_at":"2020-01-01T00:00:00Z","ended_at":null}}`+"\n"))
 		r := w.cli(t, "", "projections", "rebuild")
-		if r.code != exitFailed || !strings.Contains(r.stderr, "the end of the rebuild was not seen") || !strings.Contains(r.stderr, "projections status shows how far it is") {
+		if r.code != exitFailed || !strings.HasPrefix(r.stderr, "Building the tables anew") || !strings.Contains(r.stderr, "the end of the rebuild was not seen") || !strings.Contains(r.stderr, "projections status shows how far it is") {
 			t.Errorf("%+v", r)
 		}
 	})
@@ -175,7 +198,7 @@ func TestDoctorNamesTroublesOfTheTables(t *testing.T) {
 		return scripted(t, func(w http.ResponseWriter, r *http.Request) {
 			switch r.URL.Path {
 			case "/readyz":
-				answerJSON(`{"ready":true,"parts":[]}`)(w, r)
+				answerJSON(`{"ready":true,"parts":[{"name":"tables","ready":`+strconv.FormatBool(!strings.Contains(tables, "unavailable"))+`}]}`)(w, r)
 			case "/v1/projections":
 				if tables == "" {
 					w.Header().Set("Content-Type", "application/problem+json")
@@ -200,8 +223,12 @@ func TestDoctorNamesTroublesOfTheTables(t *testing.T) {
 		"not for us":  {``, verdictWarn, "it was not asked how they are", exitOK},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if d := served(tc.tables).examine(t, tc.code); !d.find(tc.verdict, tc.words) {
+			d := served(tc.tables).examine(t, tc.code)
+			if !d.find(tc.verdict, tc.words) {
 				t.Errorf("no %s %q in %+v", tc.verdict, tc.words, d)
+			}
+			if name == "unavailable" && (d.find(verdictOK, "ready") || !d.find(verdictWarn, "ready for commands and checks, without its tables")) {
+				t.Errorf("the server is said to be well: %+v", d)
 			}
 		})
 	}
