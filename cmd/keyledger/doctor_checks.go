@@ -135,7 +135,16 @@ func (x *examination) server(ctx context.Context) {
 		return
 	}
 	x.ready = ready.Ready
-	if ready.Ready {
+	var without []string
+	for _, part := range ready.Parts {
+		if !part.Ready {
+			without = append(without, part.Name)
+		}
+	}
+	switch {
+	case ready.Ready && len(without) > 0:
+		x.warn("server", "", "ready for commands and checks, without its %s", strings.Join(without, ", "))
+	case ready.Ready:
 		x.ok("server", "ready")
 	}
 	for _, part := range ready.Parts {

@@ -28,7 +28,7 @@ func (x *examination) servedTables(ctx context.Context, cl *client.Client) {
 	}
 	trouble := ""
 	if p.Error != nil {
-		trouble = ": " + p.Error.Message
+		trouble = ": " + troubleWords(p.State, *p.Error)
 	}
 	switch {
 	case p.State == tablesStopped && p.Error != nil && p.Error.Seq != 0:
