@@ -18,6 +18,8 @@ type writer struct {
 	tables func() **tables
 	mine   func() bool
 	broken error
+	// generation is that of the live tables when the checkpoint was last asked for.
+	generation uint64
 }
 
 func (w *writer) get() (*tables, error) {
@@ -30,6 +32,16 @@ func (w *writer) get() (*tables, error) {
 	return *w.tables(), nil
 }
 
+func (w *writer) same(t *tables) error {
+	if w.generation == 0 {
+		w.generation = t.generation
+	}
+	if w.generation != t.generation {
+		return projections.ErrCheckpointMoved
+	}
+	return nil
+}
+
 func (w *writer) Checkpoint(context.Context) (projections.Checkpoint, error) {
 	w.store.mu.Lock()
 	defer w.store.mu.Unlock()
@@ -37,6 +49,7 @@ func (w *writer) Checkpoint(context.Context) (projections.Checkpoint, error) {
 	if err != nil {
 		return projections.Checkpoint{}, err
 	}
+	w.generation = t.generation
 	return t.at, nil
 }
 
@@ -47,6 +60,9 @@ func (w *writer) Load(_ context.Context, l projections.Lookup) (projections.Know
 		Keys: map[domain.KeyID]projections.KeyRecord{}, Voids: map[domain.KeyID][]projections.VoidKey{}, Macs: map[projections.MacHash]domain.KeyID{},
 	}
 	t, err := w.get()
+	if err == nil {
+		err = w.same(t)
+	}
 	if err != nil {
 		return known, err
 	}
@@ -72,6 +88,9 @@ func (w *writer) Write(_ context.Context, b projections.Batch) error {
 	w.store.mu.Lock()
 	defer w.store.mu.Unlock()
 	t, err := w.get()
+	if err == nil {
+		err = w.same(t)
+	}
 	if err != nil {
 		return err
 	}

@@ -130,6 +130,7 @@ func faults() map[string]fault {
 	all["check overlooks voids"] = fault{"Tampers", func(s *store) projectionstest.Store { return &spoilt{store: s, blind: "voids"} }}
 	all["check sees too much"] = fault{"CheckIsClean", func(s *store) projectionstest.Store { return &spoilt{store: s, dreams: true} }}
 	all["batches are taken from anywhere"] = fault{"WrongCheckpoint", func(s *store) projectionstest.Store { return &spoilt{store: s, anywhere: true} }}
+	all["lead overlooks a swap"] = fault{"OldLead", func(s *store) projectionstest.Store { return &spoilt{store: s, unaware: true} }}
 	all["many leads"] = fault{"OneLead", func(s *store) projectionstest.Store { return &spoilt{store: s, many: true} }}
 	all["many builds"] = fault{"OneBuild", func(s *store) projectionstest.Store { return &spoilt{store: s, many: true} }}
 	return all
@@ -143,6 +144,7 @@ type spoilt struct {
 	swap                               func(*build, context.Context) error
 	noMoment, firstUse, earlier, lossy bool
 	seen, dreams, anywhere, many       bool
+	unaware                            bool
 	blind                              string
 }
 
@@ -210,6 +212,9 @@ func (s *spoilt) Lead(ctx context.Context) (projections.Lead, error) {
 	if s.anywhere && err == nil {
 		return &anywhere{l}, nil
 	}
+	if s.unaware && err == nil {
+		return &unaware{l}, nil
+	}
 	return l, err
 }
 
@@ -219,6 +224,19 @@ type anywhere struct{ projections.Lead }
 func (a *anywhere) Write(ctx context.Context, b projections.Batch) error {
 	b.From, _ = a.Checkpoint(ctx)
 	return a.Lead.Write(ctx, b)
+}
+
+// unaware takes other tables at the same event for those that it knows.
+type unaware struct{ projections.Lead }
+
+func (u *unaware) Load(ctx context.Context, l projections.Lookup) (projections.Known, error) {
+	_, _ = u.Checkpoint(ctx)
+	return u.Lead.Load(ctx, l)
+}
+
+func (u *unaware) Write(ctx context.Context, b projections.Batch) error {
+	_, _ = u.Checkpoint(ctx)
+	return u.Lead.Write(ctx, b)
 }
 
 func (s *spoilt) Build(ctx context.Context) (projections.Build, error) {

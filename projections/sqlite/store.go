@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	gosync "sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/keyledger/keyledger/projections"
 )
@@ -20,6 +21,8 @@ type Config struct {
 	Path string
 	// Readers is how many reads run at once; 0 means 4.
 	Readers int
+	// ReadTimeout ends reads that take longer; 0 means 5 s.
+	ReadTimeout time.Duration
 	// Logger; nil discards.
 	Logger *slog.Logger
 }
@@ -55,6 +58,9 @@ var (
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if cfg.Path == "" {
 		return nil, errors.New("open the read store: Path is required")
+	}
+	if cfg.ReadTimeout <= 0 {
+		cfg.ReadTimeout = 5 * time.Second
 	}
 	if cfg.Readers <= 0 {
 		cfg.Readers = 4
@@ -170,10 +176,13 @@ func (s *Store) Lead(context.Context) (projections.Lead, error) {
 	return &lead{s: s}, nil
 }
 
-// lead writes to the live tables, whichever they are.
+// lead writes to the live tables that it last asked for the checkpoint of. When
+// others take their place, it is told so even if those are at the very same event:
+// the caller may remember rows of the old ones.
 type lead struct {
-	s     *Store
-	ended bool
+	s          *Store
+	generation uint64 // 0 before anything was asked
+	ended      bool
 }
 
 // Close implements projections.Lead.
@@ -186,8 +195,9 @@ func (l *lead) Close(context.Context) error {
 	return nil
 }
 
-// with does it with the live tables, while nothing else writes to them.
-func (l *lead) with(doing string, do func(*generation) error) error {
+// with does it with the live tables, while nothing else writes to them. again takes
+// those that are live now, whatever was live before.
+func (l *lead) with(doing string, again bool, do func(*generation) error) error {
 	l.s.mu.Lock()
 	defer l.s.mu.Unlock()
 	g := l.s.live.Load()
@@ -198,6 +208,10 @@ func (l *lead) with(doing string, do func(*generation) error) error {
 		return l.s.explain(doing, projections.ErrFollower())
 	case g == nil:
 		return projections.ErrNoTables
+	case l.generation == 0 || again:
+		l.generation = g.number
+	case l.generation != g.number:
+		return l.s.explain(doing, projections.ErrCheckpointMoved)
 	}
 	return l.s.explain(doing, do(g))
 }
@@ -205,7 +219,7 @@ func (l *lead) with(doing string, do func(*generation) error) error {
 // Checkpoint implements projections.Writer. It asks the file, since after an error
 // nothing else knows.
 func (l *lead) Checkpoint(ctx context.Context) (at projections.Checkpoint, err error) {
-	err = l.with("read the checkpoint", func(g *generation) error {
+	err = l.with("read the checkpoint", true, func(g *generation) error {
 		if at, err = g.writer.readCheckpoint(ctx); err == nil {
 			g.at.Store(&at)
 		}
@@ -216,7 +230,7 @@ func (l *lead) Checkpoint(ctx context.Context) (at projections.Checkpoint, err e
 
 // Load implements projections.Writer.
 func (l *lead) Load(ctx context.Context, lookup projections.Lookup) (known projections.Known, err error) {
-	err = l.with("load keys", func(g *generation) error {
+	err = l.with("load keys", false, func(g *generation) error {
 		known, err = g.writer.load(ctx, lookup)
 		return err
 	})
@@ -225,7 +239,7 @@ func (l *lead) Load(ctx context.Context, lookup projections.Lookup) (known proje
 
 // Write implements projections.Writer.
 func (l *lead) Write(ctx context.Context, b projections.Batch) error {
-	return l.with("write a batch", func(g *generation) error { return g.write(ctx, &b) })
+	return l.with("write a batch", false, func(g *generation) error { return g.write(ctx, &b) })
 }
 
 // Build implements projections.Store.
