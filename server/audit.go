@@ -134,7 +134,12 @@ func (s *Server) auditQuery(ctx context.Context, r *http.Request) (q projections
 
 // pageAudit answers one page.
 func (s *Server) pageAudit(ctx context.Context, x *exchange, q projections.AuditQuery) error {
+	release, err := s.reads.acquire(ctx, x.authority.Actor, false)
+	if err != nil {
+		return err
+	}
 	page, err := s.cfg.Audit.Audit(ctx, q)
+	release()
 	if err != nil {
 		return fromTables(err)
 	}

@@ -65,9 +65,9 @@ func (e *auditExport) run(ctx context.Context) error {
 	e.query.OldestFirst, e.query.PageSize = true, projections.MaxPageSize
 	e.checked = time.Now() // the connection's clock, whatever Config.Now says
 	for more := true; more; more = e.query.Page != "" {
-		page, err := e.s.cfg.Audit.Audit(ctx, e.query)
+		page, err := e.read(ctx)
 		if err != nil {
-			return fromTables(err)
+			return err
 		}
 		if e.stream == nil {
 			if err := e.open(); err != nil {
@@ -84,6 +84,20 @@ func (e *auditExport) run(ctx context.Context) error {
 	}
 	e.x.Header().Set(client.TrailerExportRows, strconv.FormatInt(e.count, 10))
 	return nil
+}
+
+// read reads the next page. It waits for its turn: an export that has begun cannot
+// be refused.
+func (e *auditExport) read(ctx context.Context) (page projections.AuditPage, err error) {
+	release, err := e.s.reads.take(ctx, e.x.authority.Actor, false)
+	if err != nil {
+		return page, err
+	}
+	defer release()
+	if page, err = e.s.cfg.Audit.Audit(ctx, e.query); err != nil {
+		return page, fromTables(err)
+	}
+	return page, nil
 }
 
 // open begins the answer.

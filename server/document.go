@@ -80,12 +80,22 @@ var refusals = []struct {
 	{http.StatusPreconditionFailed, "The key has changed since the version in If-Match.", func(e *endpoint) bool { return e.isCommand() && strings.Contains(e.Path, "{id}") }},
 	{http.StatusRequestEntityTooLarge, "The body, or the event it would make, is too large.", func(e *endpoint) bool { return e.newBody != nil }},
 	{http.StatusUnsupportedMediaType, "The body is not declared as JSON, or encoded.", func(e *endpoint) bool { return e.newBody != nil }},
+	{http.StatusTooManyRequests, "Too many searches of this management key, or of all, run at once.", (*endpoint).isSearch},
 	{http.StatusInternalServerError, "Something is wrong on the server.", func(e *endpoint) bool { return !e.page }},
 	{http.StatusServiceUnavailable, "Not now; the same request may succeed later.", func(e *endpoint) bool { return !e.open }},
 }
 
 // isCommand reports whether the endpoint changes something.
 func (e *endpoint) isCommand() bool { return e.newBody != nil && e.scope != domain.ScopeVerify }
+
+// isSearch reports whether the endpoint's reads are counted; see readLimits.
+func (e *endpoint) isSearch() bool {
+	switch e.Path {
+	case pathAudit, pathVerify:
+		return true
+	}
+	return e.Method == http.MethodGet && (e.Path == pathKeys || e.Path == pathManagementKeys)
+}
 
 func responseName(status int) string {
 	return strings.ReplaceAll(http.StatusText(status), " ", "")

@@ -85,6 +85,11 @@ func (s *Server) list(ctx context.Context, in *KeyFilters, q projections.KeyQuer
 		}
 		out.Body.AsOfSeq = &q.At.Seq
 	}
+	release, err := s.reads.acquire(ctx, exchangeOf(ctx).authority.Actor, count)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	q.Now = s.now()
 	page, err := s.cfg.Keys.Keys(ctx, q)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 const (
 	kindMethod  domain.Kind = "method_not_allowed"
 	kindTimeout domain.Kind = "request_timeout"
+	kindTooMany domain.Kind = "too_many_requests"
 )
 
 // statusOf is the one table from kinds of error to HTTP statuses.
@@ -36,6 +37,8 @@ func statusOf(k domain.Kind) int {
 		return http.StatusMethodNotAllowed
 	case kindTimeout:
 		return http.StatusRequestTimeout
+	case kindTooMany:
+		return http.StatusTooManyRequests
 	case domain.KindConflict:
 		return http.StatusConflict
 	case domain.KindPrecondition:

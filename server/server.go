@@ -57,6 +57,14 @@ type Config struct {
 	MaxStreamsPerKey int // of one management key; 0: 20
 	MaxStreams       int // of all; 0: 200
 
+	// Reads of the tables that may run at once: lists, counts, pages of the audit
+	// log, checks of the past. Further ones wait for ReadPatience, and are then
+	// refused with 429. A management key has one count at a time. Reads of a single
+	// key are free, so MaxReads should be less than what the tables answer at once.
+	MaxReadsPerKey int           // of one management key; 0: 2
+	MaxReads       int           // of all; 0: 3, which fits a SQLite store's 4 readers
+	ReadPatience   time.Duration // 0: 1 s
+
 	Now     func() time.Time     // nil: time.Now
 	NewID   func() string        // request ids; nil: random UUIDs
 	Logger  *slog.Logger         // nil: discards
@@ -89,6 +97,7 @@ type Server struct {
 	tables                 follower
 
 	limits *streamLimits
+	reads  *readLimits
 
 	draining atomic.Bool
 	streams  context.Context //nolint:containedctx // the life of all streams, ended by Serve
@@ -111,6 +120,7 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, now: cfg.Now, logger: cfg.Logger, metrics: counters,
 		mux: http.NewServeMux(), answers: newVerifyAnswers(),
 		limits: newStreamLimits(cfg.MaxStreamsPerKey, cfg.MaxStreams),
+		reads:  newReadLimits(cfg.MaxReadsPerKey, cfg.MaxReads, cfg.ReadPatience),
 	}
 	s.verifier.applier, s.tables.applier = cfg.Verifier, cfg.Tables
 	s.exchanges.New = func() any { return new(exchange) }
@@ -133,17 +143,21 @@ func (c Config) withDefaults() Config {
 		{&c.WriteTimeout, 30 * time.Second}, {&c.IdleTimeout, 60 * time.Second},
 		{&c.HandlerTimeout, 25 * time.Second}, {&c.DrainTimeout, 10 * time.Second},
 		{&c.AwaitTimeout, 2 * time.Second}, {&c.Heartbeat, 10 * time.Second},
-		{&c.ScanTime, 5 * time.Second},
+		{&c.ScanTime, 5 * time.Second}, {&c.ReadPatience, time.Second},
 	} {
 		if *d.value == 0 {
 			*d.value = d.def
 		}
 	}
-	if c.MaxStreamsPerKey == 0 {
-		c.MaxStreamsPerKey = 20
-	}
-	if c.MaxStreams == 0 {
-		c.MaxStreams = 200
+	for _, n := range [...]struct {
+		value *int
+		def   int
+	}{
+		{&c.MaxStreamsPerKey, 20}, {&c.MaxStreams, 200}, {&c.MaxReadsPerKey, 2}, {&c.MaxReads, 3},
+	} {
+		if *n.value == 0 {
+			*n.value = n.def
+		}
 	}
 	if c.Catalogue == nil {
 		c.Catalogue = domain.DefaultCatalogue()

@@ -41,6 +41,11 @@ func (s *Server) checkPast(ctx context.Context, x *exchange, request client.Veri
 	if code != verify.CodeValid {
 		return verify.Result{Code: code, AsOfSeq: moment.Seq}, nil
 	}
+	release, err := s.reads.acquire(ctx, x.authority.Actor, false)
+	if err != nil {
+		return verify.Result{}, err
+	}
+	defer release()
 	return s.judgePast(ctx, id, account, moment, req, at)
 }
 
