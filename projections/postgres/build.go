@@ -19,7 +19,10 @@ import (
 const copyAt = 1 << 20
 
 // discardWithin bounds removing a build that was complete.
-const discardWithin = 30 * time.Second
+const discardWithin = 10 * time.Second
+
+// swapWithin bounds a swap, which takes over the uses that the build missed.
+const swapWithin = 2 * time.Minute
 
 // build writes a set of tables that nobody reads. Until it is complete everything
 // happens in one transaction: a crash leaves nothing, rows are frozen as they are
@@ -37,6 +40,7 @@ type build struct {
 	memory  memory
 	rows    copyBuffers // to be sent
 	sending chan error  // gives how sending ended; nil when that was asked for
+	stop    func()      // ends sending
 
 	complete, indexed, swapped bool
 }
@@ -73,6 +77,8 @@ func (s *Store) Build(ctx context.Context) (projections.Build, error) {
 }
 
 func (b *build) begin(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, writeWithin)
+	defer cancel()
 	taken, err := b.conn.tryLock(ctx, buildLock)
 	if err != nil {
 		return err
@@ -102,8 +108,8 @@ func (b *build) begin(ctx context.Context) error {
 }
 
 // Checkpoint implements projections.Writer.
-func (b *build) Checkpoint(context.Context) (projections.Checkpoint, error) {
-	if err := b.settle(); err != nil {
+func (b *build) Checkpoint(ctx context.Context) (projections.Checkpoint, error) {
+	if err := b.settle(ctx); err != nil {
 		return projections.Checkpoint{}, b.store.explain("read the checkpoint of the build", err)
 	}
 	return b.at, nil
@@ -116,6 +122,8 @@ func (b *build) Load(ctx context.Context, l projections.Lookup) (projections.Kno
 		return projections.Known{}, b.store.explain(doing, b.failed)
 	}
 	if b.complete {
+		ctx, cancel := context.WithTimeout(ctx, writeWithin)
+		defer cancel()
 		known, err := loadFrom(ctx, b.conn.Conn, b.schema, l)
 		return known, b.store.explain(doing, err)
 	}
@@ -139,6 +147,8 @@ func (b *build) write(ctx context.Context, batch *projections.Batch) error {
 	case batch.From != b.at:
 		return projections.ErrCheckpointMoved
 	case b.complete:
+		ctx, cancel := context.WithTimeout(ctx, writeWithin)
+		defer cancel()
 		if err := writeBatch(ctx, b.conn.Conn, fmt.Sprintf("state = 'building' AND id = %d", b.id), batch); err != nil {
 			return err
 		}
@@ -156,40 +166,46 @@ func (b *build) write(ctx context.Context, batch *projections.Batch) error {
 	if b.rows.size() < copyAt {
 		return nil
 	}
-	return b.send()
+	return b.send(ctx)
 }
 
 // send begins to send the rows, when those before are sent.
-func (b *build) send() error {
-	if err := b.sent(); err != nil {
+func (b *build) send(ctx context.Context) error {
+	if err := b.sent(ctx); err != nil {
 		return err
 	}
 	rows, sending := b.rows, make(chan error, 1)
-	b.rows, b.sending = copyBuffers{}, sending
+	// The call that began it ends before it does; Discard and Close cut it off.
+	own, stop := context.WithTimeout(context.WithoutCancel(ctx), writeWithin)
+	b.rows, b.sending, b.stop = copyBuffers{}, sending, stop
 	go func() {
-		// The call that began it ends before it does; Discard and Close cut it off.
-		sending <- copyIn(context.Background(), b.conn.Conn, b.schema, &rows, ", FREEZE")
+		defer stop()
+		sending <- copyIn(own, b.conn.Conn, b.schema, &rows, ", FREEZE")
 	}()
 	return nil
 }
 
-// sent waits for what is being sent.
-func (b *build) sent() error {
+// sent waits for what is being sent, no longer than the caller does.
+func (b *build) sent(ctx context.Context) error {
 	if b.sending != nil {
-		b.failed = cmp.Or(b.failed, <-b.sending)
-		b.sending = nil
+		select {
+		case err := <-b.sending:
+			b.failed, b.sending = cmp.Or(b.failed, err), nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	return b.failed
 }
 
 // settle sends all that is left, and waits for it.
-func (b *build) settle() error {
+func (b *build) settle(ctx context.Context) error {
 	if b.rows.size() > 0 && b.failed == nil {
-		if err := b.send(); err != nil {
+		if err := b.send(ctx); err != nil {
 			return err
 		}
 	}
-	return b.sent()
+	return b.sent(ctx)
 }
 
 // Complete implements projections.Finisher.
@@ -220,12 +236,12 @@ func (b *build) finishTables(ctx context.Context, indexed bool) error {
 	for _, row := range rows {
 		b.rows.version(row.row, 0)
 		if b.rows.size() >= copyAt {
-			if err := b.send(); err != nil {
+			if err := b.send(ctx); err != nil {
 				return err
 			}
 		}
 	}
-	if err := b.settle(); err != nil {
+	if err := b.settle(ctx); err != nil {
 		return err
 	}
 	statements := primaryKeys(b.schema)
@@ -258,6 +274,8 @@ func (b *build) Swap(ctx context.Context) error {
 	case !b.complete || !b.indexed:
 		return b.store.explain(doing, errors.New("the build is not complete"))
 	}
+	ctx, cancel := context.WithTimeout(ctx, swapWithin)
+	defer cancel()
 	err := pgx.BeginFunc(ctx, b.conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1, $2)", lockClass, usageLock); err != nil {
 			return err
@@ -290,7 +308,15 @@ func (b *build) Swap(ctx context.Context) error {
 func (b *build) Discard(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardWithin)
 	defer cancel()
-	_ = b.sent() // whatever it is, the tables go
+	// What is being sent may end by itself soon, and leave a connection to clean up with.
+	soon, give := context.WithTimeout(ctx, closeWithin)
+	_ = b.sent(soon)
+	give()
+	if b.sending != nil {
+		b.stop()
+		<-b.sending
+		b.sending = nil
+	}
 	b.failed = cmp.Or(b.failed, errors.New("the build is over"))
 	b.memory, b.rows = memory{}, copyBuffers{}
 	if !b.conn.IsClosed() {

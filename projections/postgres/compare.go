@@ -36,8 +36,9 @@ func (b *build) Compare(ctx context.Context) (projections.Comparison, error) {
 	}
 	c := &comparison{build: b, conn: conn}
 	var id int64
-	// The transaction outlives the call.
-	c.tx, err = conn.BeginTx(context.WithoutCancel(ctx), pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	ctx, cancel := context.WithTimeout(ctx, answerWithin) // for the call: the transaction outlives it
+	defer cancel()
+	c.tx, err = conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err == nil {
 		id, c.at, err = liveSetOf(ctx, c.tx)
 	}

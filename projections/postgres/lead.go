@@ -35,7 +35,9 @@ func (s *Store) Lead(ctx context.Context) (projections.Lead, error) {
 }
 
 func (l *lead) begin(ctx context.Context) error {
-	taken, err := l.conn.tryLock(ctx, leadLock)
+	answer, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	taken, err := l.conn.tryLock(answer, leadLock)
 	if err != nil {
 		return err
 	}
@@ -43,13 +45,15 @@ func (l *lead) begin(ctx context.Context) error {
 		return projections.ErrFollower()
 	}
 	l.store.made.Store(false) // it may have been dropped since
-	if err := l.store.ensureControl(ctx, l.conn.begin); err != nil {
+	if err := l.store.ensureControl(answer, l.conn.begin); err != nil {
 		return err
 	}
-	if _, err := l.conn.Exec(ctx, "SET synchronous_commit = off"); err != nil {
+	if _, err := l.conn.Exec(answer, "SET synchronous_commit = off"); err != nil {
 		return err
 	}
 	l.swept = time.Now()
+	ctx, cancel = context.WithTimeout(ctx, writeWithin)
+	defer cancel()
 	return l.conn.sweep(ctx, false)
 }
 

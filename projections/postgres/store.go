@@ -21,7 +21,12 @@ const (
 	acquireWithin = 2 * time.Second
 	connectWithin = 5 * time.Second
 	// writeWithin bounds one transaction to the live tables.
-	writeWithin = time.Minute
+	writeWithin = 30 * time.Second
+	// answerWithin bounds statements that only wait for the server.
+	answerWithin = 5 * time.Second
+	// overdue is how much later than the server a client gives up a read: a server that
+	// stands still does not end it.
+	overdue = time.Second
 	// closeWithin bounds saying goodbye to a server that may be gone.
 	closeWithin = 2 * time.Second
 	// goneWithin is when the server takes a client that vanished from the network for
@@ -206,6 +211,8 @@ func (s *Store) transact(ctx context.Context, options pgx.TxOptions, do func(con
 		return err
 	}
 	defer conn.Release()
+	ctx, end := context.WithTimeout(ctx, s.cfg.StatementTimeout+overdue)
+	defer end()
 	return pgx.BeginTxFunc(ctx, conn, options, func(tx pgx.Tx) error { return do(ctx, tx) })
 }
 
