@@ -281,21 +281,35 @@ func (b *build) Swap(ctx context.Context) error {
 			return err
 		}
 		var seq uint64
+		var live int64 // sets: one, or none
 		err := tx.QueryRow(ctx, "SELECT seq FROM keyledger.builds WHERE "+liveSet+" FOR UPDATE").Scan(&seq)
-		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		switch {
+		case err == nil:
+			live = 1
+		case !errors.Is(err, pgx.ErrNoRows):
 			return err
 		}
 		if seq > b.at.Seq {
 			return projections.ErrBehind
 		}
-		for _, statement := range []string{
-			// Keys that were used while the build ran.
-			"UPDATE " + b.schema + ".keys k SET last_used_at = u.last_used_at FROM keyledger.usage u WHERE u.key_id = k.key_id AND k.last_used_at IS DISTINCT FROM u.last_used_at",
-			"UPDATE keyledger.builds SET state = 'retired', finished_at = now() WHERE " + liveSet,
-			fmt.Sprintf("UPDATE keyledger.builds SET state = 'live', finished_at = now() WHERE id = %d AND state = 'building'", b.id),
+		// Keys that were used while the build ran.
+		const use = "UPDATE SCHEMA.keys k SET last_used_at = u.last_used_at FROM keyledger.usage u WHERE u.key_id = k.key_id AND k.last_used_at IS DISTINCT FROM u.last_used_at"
+		if _, err := tx.Exec(ctx, inSchema(b.schema, use)[0]); err != nil {
+			return err
+		}
+		for _, change := range [...]struct {
+			statement string
+			rows      int64
+		}{
+			{"UPDATE keyledger.builds SET state = 'retired', finished_at = now() WHERE " + liveSet, live},
+			{fmt.Sprintf("UPDATE keyledger.builds SET state = 'live', finished_at = now() WHERE id = %d AND state = 'building'", b.id), 1},
 		} {
-			if _, err := tx.Exec(ctx, statement); err != nil {
+			done, err := tx.Exec(ctx, change.statement)
+			if err != nil {
 				return err
+			}
+			if done.RowsAffected() != change.rows {
+				return errBuildGone
 			}
 		}
 		return nil

@@ -18,6 +18,7 @@ var (
 	errClosed    = errors.New("the store is closed")
 	errNoVersion = errors.New("there is no such current version: the tables are not what the projector made")
 	errTwice     = errors.New("a row is there already: the batch does not continue what was built")
+	errBuildGone = errors.New("the build is not among those that are known any more: it was removed")
 	errAcquire   = errors.New("no connection became free in time")
 )
 
@@ -68,6 +69,8 @@ func classify(err error) (code, message, fix string) {
 	switch {
 	case errors.Is(err, errClosed):
 		return projections.CodeUnavailable, "the tables are closed", tryAgain
+	case errors.Is(err, errBuildGone):
+		return projections.CodeUnavailable, "the build was removed while it ran", "build again"
 	case errors.Is(err, errAcquire):
 		return projections.CodeUnavailable, "all connections to PostgreSQL are in use", tryAgain
 	}

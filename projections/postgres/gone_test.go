@@ -80,3 +80,84 @@ func TestDropped(t *testing.T) {
 		}
 	}
 }
+
+// TestLeftBehind: a lead removes builds whose builder has died, and no other; a build
+// that was removed is not swapped in.
+func TestLeftBehind(t *testing.T) {
+	store := mustOpen(t, postgrestest.MustDatabases(t).MustCreate(t))
+	log := projectionstest.NewLog(projectionstest.Example(30, 1)...)
+	projectionstest.Project(t, store, log, projections.Config{})
+	const leave = `INSERT INTO keyledger.builds (id, schema_version, state) VALUES (99, 1, 'building'); CREATE SCHEMA keyledger_99`
+	left := func() (n int) {
+		t.Helper()
+		if err := store.pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_namespace WHERE nspname = 'keyledger_99'").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	lead := func() {
+		t.Helper()
+		lead, err := store.Lead(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := lead.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustExec(t, store.cfg.URL, leave)
+	lead()
+	if left() != 0 {
+		t.Error("it is still there")
+	}
+	build, err := store.Build(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = build.Discard(t.Context()) }()
+	mustExec(t, store.cfg.URL, leave)
+	lead()
+	if left() != 1 {
+		t.Error("it was removed while somebody builds")
+	}
+	if err := build.Complete(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mustExec(t, store.cfg.URL, "UPDATE keyledger.builds SET seq = 0 WHERE state = 'live'; DELETE FROM keyledger.builds WHERE state = 'building'")
+	before, _ := store.State(t.Context())
+	if err := build.Swap(t.Context()); !errors.Is(err, errBuildGone) {
+		t.Errorf("swap: %v", err)
+	}
+	if after, err := store.State(t.Context()); err != nil || after != before || !after.Live {
+		t.Errorf("state %+v, %v, before %+v", after, err, before)
+	}
+}
+
+// TestNodeStandsStill: a node that stands still while it notes uses keeps the lead
+// waiting for seconds, not for ever.
+func TestNodeStandsStill(t *testing.T) {
+	store := mustOpen(t, postgrestest.MustDatabases(t).MustCreate(t))
+	log := projectionstest.NewLog(projectionstest.Example(30, 1)...)
+	projectionstest.Project(t, store, log, projections.Config{})
+	lead, err := store.Lead(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = lead.Close(t.Context()) }()
+	at, err := lead.Checkpoint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	still, err := store.pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer still.Release()
+	if _, err := still.Exec(t.Context(), "BEGIN; SELECT pg_advisory_xact_lock_shared($1, $2)", pgx.QueryExecModeSimpleProtocol, lockClass, usageLock); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := lead.Write(t.Context(), projections.Batch{From: at, To: projections.Checkpoint{Seq: at.Seq + 1, EventID: "next"}}); err != nil {
+		t.Errorf("after %s: %v", time.Since(began), err)
+	}
+}

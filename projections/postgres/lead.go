@@ -48,13 +48,34 @@ func (l *lead) begin(ctx context.Context) error {
 	if err := l.store.ensureControl(answer, l.conn.begin); err != nil {
 		return err
 	}
-	if _, err := l.conn.Exec(answer, "SET synchronous_commit = off"); err != nil {
+	if _, err := l.conn.Exec(answer, "SET synchronous_commit = off; SET idle_in_transaction_session_timeout = "+millis(idleWithin)+
+		"; SET lock_timeout = "+millis(leadLockWithin), pgx.QueryExecModeSimpleProtocol); err != nil {
 		return err
 	}
 	l.swept = time.Now()
 	ctx, cancel = context.WithTimeout(ctx, writeWithin)
 	defer cancel()
-	return l.conn.sweep(ctx, false)
+	return l.sweep(ctx)
+}
+
+// sweep drops what nobody uses any more, and builds whose builder has died. Its lock
+// is only asked for when there is a build: whoever begins one must find it free.
+func (l *lead) sweep(ctx context.Context) error {
+	var building, dead bool
+	const look = "SELECT EXISTS (SELECT FROM keyledger.builds WHERE state = 'building' AND schema_version = " + schemaVersionText + ")"
+	err := l.conn.QueryRow(ctx, look).Scan(&building)
+	if err == nil && building {
+		dead, err = l.conn.tryLock(ctx, buildLock)
+	}
+	if err != nil {
+		return err
+	}
+	err = l.conn.sweep(ctx, dead)
+	if dead {
+		_, unlocked := l.conn.Exec(ctx, "SELECT pg_advisory_unlock($1, $2)", lockClass, buildLock)
+		err = errors.Join(err, unlocked)
+	}
+	return err
 }
 
 // liveSet and wholeSet are conditions of builds: the set that readers see, and that
@@ -140,7 +161,7 @@ func (l *lead) Write(ctx context.Context, b projections.Batch) error {
 	err := writeBatch(ctx, l.conn.Conn, l.written(), &b)
 	if err == nil && time.Since(l.swept) > retiredFor {
 		l.swept = time.Now()
-		err = l.conn.sweep(ctx, false)
+		err = l.sweep(ctx)
 	}
 	if err != nil {
 		return l.explain(fmt.Sprintf("write events %d to %d", b.From.Seq+1, b.To.Seq), err)

@@ -78,9 +78,12 @@ func (c *session) tryLock(ctx context.Context, lock int) (taken bool, err error)
 func (c *session) sweep(ctx context.Context, leftBehind bool) error {
 	const query = `SELECT id FROM keyledger.builds b WHERE state = 'retired' AND finished_at < now() - $1::bigint * interval '1 second'
 		OR $2 AND state = 'building' AND schema_version = ` + schemaVersionText + `
-		OR schema_version < ` + schemaVersionText + ` AND EXISTS (SELECT FROM keyledger.builds l WHERE l.state = 'live'
+		OR schema_version < ` + schemaVersionText + ` AND (state <> 'building' OR NOT EXISTS (SELECT FROM pg_locks
+			WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid = $4::bigint::oid AND objid = (16 * b.schema_version::bigint + 2)::oid
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())))
+		AND EXISTS (SELECT FROM keyledger.builds l WHERE l.state = 'live'
 			AND l.schema_version = ` + schemaVersionText + ` AND l.finished_at < now() - $3::bigint * interval '1 second')`
-	rows, err := c.Query(ctx, query, int64(retiredFor/time.Second), leftBehind, int64(obsoleteAfter/time.Second))
+	rows, err := c.Query(ctx, query, int64(retiredFor/time.Second), leftBehind, int64(obsoleteAfter/time.Second), int64(lockClass))
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,10 @@ const (
 	connectWithin = 5 * time.Second
 	// writeWithin bounds one transaction to the live tables.
 	writeWithin = 30 * time.Second
+	// idleWithin is when the server ends the transaction of a reader or the lead that
+	// says nothing; lockWithin, how long either waits for a lock: the lead for longer,
+	// so that it outlasts those that stand still.
+	idleWithin, lockWithin, leadLockWithin = 5 * time.Second, 3 * time.Second, 10 * time.Second
 	// answerWithin bounds statements that only wait for the server.
 	answerWithin = 5 * time.Second
 	// overdue is how much later than the server a client gives up a read: a server that
@@ -61,6 +65,7 @@ type Store struct {
 	place  string
 	log    *slog.Logger
 	pool   *pgxpool.Pool
+	watch  *pgxpool.Pool   // one connection, for State: slow reads must not cost the lead
 	direct *pgx.ConnConfig // of the connections that lead, build and compare
 	made   atomic.Bool     // the control schema was made or found
 
@@ -108,8 +113,12 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	conn.RuntimeParams["application_name"] = cfg.Name
 	conn.RuntimeParams["timezone"] = "UTC"
+	liveliness(conn)
 	direct := conn.Copy()
-	liveliness(direct)
+	// Uses are noted under a lock that the lead waits for: a node that stands still
+	// must not hold it.
+	conn.RuntimeParams["idle_in_transaction_session_timeout"] = millis(idleWithin)
+	conn.RuntimeParams["lock_timeout"] = millis(lockWithin)
 	conn.RuntimeParams["statement_timeout"] = millis(cfg.StatementTimeout)
 	// Plans that fit every value would not go by the account that is asked for.
 	conn.RuntimeParams["plan_cache_mode"] = "force_custom_plan"
@@ -120,12 +129,19 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	conn.RuntimeParams["max_parallel_workers_per_gather"] = "0"
 	pool.MaxConns = int32(min(cfg.Readers, 10_000)) //nolint:gosec // bounded
+	watching := pool.Copy()
+	watching.MinConns, watching.MinIdleConns, watching.MaxConns = 0, 0, 1
 	p, err := pgxpool.NewWithConfig(context.WithoutCancel(ctx), pool)
 	if err != nil {
 		return nil, errors.New("open the read store: the pool's configuration is not valid")
 	}
+	w, err := pgxpool.NewWithConfig(context.WithoutCancel(ctx), watching)
+	if err != nil {
+		p.Close()
+		return nil, errors.New("open the read store: the pool's configuration is not valid")
+	}
 	s := &Store{
-		cfg: cfg, log: cfg.Logger, pool: p, direct: direct, owned: make(map[*session]struct{}),
+		cfg: cfg, log: cfg.Logger, pool: p, watch: w, direct: direct, owned: make(map[*session]struct{}),
 		place: net.JoinHostPort(conn.Host, strconv.Itoa(int(conn.Port))) + "/" + conn.Database,
 	}
 	if s.log == nil {
@@ -166,6 +182,7 @@ func (s *Store) Close() error {
 	}
 	s.await(pids)
 	s.pool.Close()
+	s.watch.Close()
 	return nil
 }
 
@@ -192,13 +209,13 @@ func (s *Store) isClosed() bool {
 	return s.closed
 }
 
-// transact runs do in a transaction of the pool. With readOnly it sees one instant.
-func (s *Store) transact(ctx context.Context, options pgx.TxOptions, do func(context.Context, pgx.Tx) error) error {
+// transact runs do in a transaction of a pool.
+func (s *Store) transact(ctx context.Context, pool *pgxpool.Pool, options pgx.TxOptions, do func(context.Context, pgx.Tx) error) error {
 	if s.isClosed() {
 		return errClosed
 	}
 	waiting, cancel := context.WithTimeoutCause(ctx, acquireWithin, errAcquire)
-	conn, err := s.pool.Acquire(waiting)
+	conn, err := pool.Acquire(waiting)
 	late := context.Cause(waiting)
 	cancel()
 	if err != nil {
@@ -218,7 +235,7 @@ func (s *Store) transact(ctx context.Context, options pgx.TxOptions, do func(con
 
 // begin runs do in a transaction that may write.
 func (s *Store) begin(ctx context.Context, do func(context.Context, pgx.Tx) error) error {
-	return s.transact(ctx, pgx.TxOptions{}, do)
+	return s.transact(ctx, s.pool, pgx.TxOptions{}, do)
 }
 
 const liveQuery = "SELECT id FROM keyledger.builds WHERE " + liveSet
@@ -230,7 +247,7 @@ func (s *Store) read(ctx context.Context, doing string, do func(ctx context.Cont
 	var err error
 	for range 2 {
 		var schema string
-		err = s.transact(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(ctx context.Context, tx pgx.Tx) error {
+		err = s.transact(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(ctx context.Context, tx pgx.Tx) error {
 			var id int64
 			err := tx.QueryRow(ctx, liveQuery).Scan(&id)
 			if errors.Is(err, pgx.ErrNoRows) || missing(err) {
@@ -260,7 +277,7 @@ func (s *Store) State(ctx context.Context) (projections.State, error) {
 		WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = $1::bigint::oid AND l.objid = $2::bigint::oid
 		AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) LIMIT 1), '')
 		FROM (SELECT) AS always LEFT JOIN keyledger.builds b ON ` + liveSet + ` AND ` + wholeSet
-	err := s.transact(ctx, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
+	err := s.transact(ctx, s.watch, pgx.TxOptions{}, func(ctx context.Context, tx pgx.Tx) error {
 		var clock *time.Time
 		err := tx.QueryRow(ctx, query, int64(lockClass), int64(leadLock)).
 			Scan(&state.Generation, &state.At.Seq, &state.At.EventID, &clock, &state.Leader)

@@ -78,7 +78,10 @@ func TestFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.State(t.Context()); domain.CodeOf(err) != projections.CodeUnavailable || !errors.Is(err, errAcquire) {
+	if _, err := store.State(t.Context()); err != nil {
+		t.Errorf("the state, while reads have all connections: %v", err)
+	}
+	if _, err := store.Key(t.Context(), "key_a", nil); domain.CodeOf(err) != projections.CodeUnavailable || !errors.Is(err, errAcquire) {
 		t.Errorf("without a free connection: %v", err)
 	}
 	held.Release()
