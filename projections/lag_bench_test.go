@@ -62,7 +62,7 @@ func benchLag(b *testing.B, store projections.Store) {
 	}
 	var mu sync.Mutex
 	acknowledged := map[uint64]time.Time{} // when the event of a seq was
-	var newest atomic.Uint64
+	var newest uint64
 	watched := make(chan []time.Duration, 1)
 	var behind []uint64
 	watching, stopWatching := context.WithCancel(ctx)
@@ -77,10 +77,10 @@ func benchLag(b *testing.B, store projections.Store) {
 				done = true
 			}
 			seq, now := p.Status().Seq, time.Now()
-			if head := newest.Load(); head > seq {
-				behind = append(behind, head-seq)
-			}
 			mu.Lock()
+			if newest > seq {
+				behind = append(behind, newest-seq)
+			}
 			for s, at := range acknowledged {
 				if s <= seq {
 					lags = append(lags, now.Sub(at))
@@ -106,9 +106,8 @@ func benchLag(b *testing.B, store projections.Store) {
 			seq := events[0].Seq
 			mu.Lock()
 			acknowledged[seq] = time.Now()
+			newest = max(newest, seq)
 			mu.Unlock()
-			for before := newest.Load(); before < seq && !newest.CompareAndSwap(before, seq); before = newest.Load() {
-			}
 		}
 	})
 	rate := float64(n.Load()) / time.Since(began).Seconds()

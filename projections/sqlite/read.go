@@ -4,18 +4,14 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"time"
 
 	"github.com/keyledger/keyledger/projections"
 )
 
-// readTimeout bounds every read.
-const readTimeout = 5 * time.Second
-
 // read does it within one read transaction on the live tables, so that it sees one
 // state of them, and keeps their file open as long.
 func (s *Store) read(ctx context.Context, do func(context.Context, querier) error) error {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.ReadTimeout)
 	defer cancel()
 	g, err := s.enter()
 	if err != nil {

@@ -43,6 +43,7 @@ type Store struct {
 	build    *builder     // nil when nothing is built
 	last     uint64       // the highest number of a generation
 	dropping gosync.WaitGroup
+	views    gosync.Map // the comparisons that are open, by *comparison
 }
 
 var (
@@ -99,16 +100,24 @@ func (s *Store) open(ctx context.Context) error {
 	return remove(f.obsolete...)
 }
 
-// Close closes the files. A build that is not swapped in is thrown away.
+// Close closes the files, and comparisons that are left open. A build that is not
+// swapped in is thrown away, whatever it is doing.
 func (s *Store) Close() error {
 	s.closed.Store(true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var err error
 	if s.build != nil {
-		err = s.build.abandon()
+		close(s.build.closing)
+		err = s.build.abandon(errClosed)
 		s.build = nil
 	}
+	s.views.Range(func(view, _ any) bool {
+		if c, ok := view.(*comparison); ok {
+			err = errors.Join(err, c.Close())
+		}
+		return true
+	})
 	if g := s.live.Swap(nil); g != nil {
 		err = errors.Join(err, g.close())
 	}
