@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/keyledger/keyledger/client"
@@ -16,7 +18,7 @@ import (
 
 type auditExport struct {
 	auditFilter
-	Format     string `default:"ndjson" placeholder:"ndjson|csv" enum:"ndjson,csv" help:"ndjson (the default): an entry a line, as GET /v1/audit has it. csv: for spreadsheets."`
+	Format     string `placeholder:"ndjson|csv" help:"ndjson: an entry a line, as GET /v1/audit has it. csv: for spreadsheets. Default: what the file's name ends in (.csv, .ndjson, .jsonl), or else ndjson."`
 	OutputFile string `placeholder:"FILE" help:"File to write. Default: standard output."`
 	Force      bool   `help:"Replace the file if it exists."`
 	connection
@@ -29,7 +31,7 @@ In CSV, values that a spreadsheet would take for a formula begin with an apostro
 
 Examples:
 
-    keyledger audit export --format csv --output-file audit.csv
+    keyledger audit export --output-file audit.csv
     keyledger audit export --account acme --from-time 90d --output-file acme.ndjson
     keyledger audit export --action key.revoked | jq -r .subject` + timeForms
 }
@@ -43,11 +45,15 @@ func (c auditExport) Run(a *app) error {
 	if c.Force && c.OutputFile == "" {
 		return usagef("name the file with --output-file", "--force is about a file")
 	}
+	format, err := c.format()
+	if err != nil {
+		return err
+	}
 	cl, err := c.client(a)
 	if err != nil {
 		return err
 	}
-	e := &exporting{a: a, cl: cl, query: query, format: client.ExportFormat(c.Format), began: a.now()}
+	e := &exporting{a: a, cl: cl, query: query, format: format, began: a.now()}
 	_, direct := terminal(a.stdout)
 	e.progress = a.newProgress(c.OutputFile != "")
 	e.progress.off = e.progress.off || c.OutputFile == "" && direct // it would stand among the rows
@@ -59,6 +65,30 @@ func (c auditExport) Run(a *app) error {
 		return err
 	}
 	return e.report(c.OutputFile)
+}
+
+// format is the form that was asked for, by --format or by the file's ending.
+func (c auditExport) format() (client.ExportFormat, error) {
+	var asked, named client.ExportFormat
+	switch c.Format {
+	case "":
+	case "ndjson":
+		asked = client.ExportNDJSON
+	case "csv":
+		asked = client.ExportCSV
+	default:
+		return "", usagef("use --format ndjson or --format csv", "--format %q is not a form of export", c.Format)
+	}
+	switch ending := strings.ToLower(filepath.Ext(c.OutputFile)); ending {
+	case ".csv":
+		named = client.ExportCSV
+	case ".ndjson", ".jsonl":
+		named = client.ExportNDJSON
+	}
+	if asked != "" && named != "" && asked != named {
+		return "", usagef("leave --format out, or name the file for what will be in it", "--format %s does not fit the name %s", asked, c.OutputFile)
+	}
+	return cmp.Or(asked, named, client.ExportNDJSON), nil
 }
 
 // exporting is one export and how far it is.
@@ -155,10 +185,10 @@ func intoFile(path string, force bool, write func(io.Writer) error) (err error) 
 	if err := mayReplace(path, force); err != nil {
 		return err
 	}
-	const words = "name a file in a directory that you may write to"
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.partial") // mode 0600
+	// Mode 0600; of a name of its own, since path's may be as long as names can be.
+	f, err := os.CreateTemp(filepath.Dir(path), ".keyledger-*.partial")
 	if err != nil {
-		return failf(words, "write %s: %w", path, err)
+		return failf(fileAdvice(err), "write %s: %w", path, err)
 	}
 	defer func() {
 		_ = f.Close() // again, unless it failed before
@@ -182,9 +212,17 @@ func intoFile(path string, force bool, write func(io.Writer) error) (err error) 
 	case errors.Is(err, fs.ErrExist):
 		return existsAlready(path)
 	case err != nil:
-		return failf(words, "write %s: %w", path, err)
+		return failf(fileAdvice(err), "write %s: %w", path, err)
 	}
 	return nil
+}
+
+// fileAdvice says what to do about a file that cannot be written.
+func fileAdvice(err error) string {
+	if errors.Is(err, syscall.ENAMETOOLONG) {
+		return "give it a shorter name"
+	}
+	return "name a file in a directory that you may write to"
 }
 
 func mayReplace(path string, force bool) error {
@@ -193,7 +231,7 @@ func mayReplace(path string, force bool) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return failf("name a file in a directory that you may write to", "write %s: %w", path, err)
+		return failf(fileAdvice(err), "write %s: %w", path, err)
 	case !info.Mode().IsRegular():
 		return failf("name a file; without --output-file it goes to standard output", "%s is not a plain file", path)
 	case !force:

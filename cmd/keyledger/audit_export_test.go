@@ -100,6 +100,31 @@ func TestIntoFile(t *testing.T) {
 	})
 }
 
+func TestIntoFileOfALongName(t *testing.T) {
+	dir := t.TempDir()
+	writes := func(w io.Writer) error { _, err := io.WriteString(w, "x"); return err }
+	const longest = 255 // NAME_MAX of Linux, macOS and the BSDs
+	if err := intoFile(filepath.Join(dir, strings.Repeat("n", longest)), false, writes); err != nil {
+		t.Error(err)
+	}
+	if err := intoFile(filepath.Join(dir, strings.Repeat("n", longest+1)), false, writes); err == nil || !strings.Contains(explain(err).do, "shorter") {
+		t.Errorf("too long: %v", err)
+	}
+}
+
+func TestExportFormat(t *testing.T) {
+	for _, tc := range []struct{ format, file, want string }{
+		{"", "", "ndjson"}, {"", "a", "ndjson"}, {"", "a.csv", "csv"}, {"", "A.CSV", "csv"}, {"", "a.jsonl", "ndjson"}, {"", "a.ndjson", "ndjson"},
+		{"csv", "", "csv"}, {"csv", "a.txt", "csv"}, {"csv", "a.csv", "csv"}, {"ndjson", "a.jsonl", "ndjson"},
+		{"csv", "a.ndjson", ""}, {"ndjson", "a.csv", ""}, {"xml", "", ""},
+	} {
+		got, err := auditExport{Format: tc.format, OutputFile: tc.file}.format()
+		if string(got) != tc.want || (err != nil) != (tc.want == "") {
+			t.Errorf("--format %q in %q: %q, %v", tc.format, tc.file, got, err)
+		}
+	}
+}
+
 // exports answers with rows, and then does what it is told.
 func exports(rows int, then func(http.ResponseWriter, *http.Request)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -120,7 +145,7 @@ func TestInterruptedExportLeavesNothing(t *testing.T) {
 	path := filepath.Join(dir, "audit.ndjson")
 	e := begin(t, w.env, nil, "audit", "export", "--output-file", path)
 	eventually(t, "some of it was written", func() bool {
-		found, err := filepath.Glob(filepath.Join(dir, ".audit.ndjson.*.partial"))
+		found, err := filepath.Glob(filepath.Join(dir, ".keyledger-*.partial"))
 		if err != nil || len(found) != 1 {
 			return false
 		}
