@@ -104,7 +104,7 @@ func explain(err error) *failure {
 		return f
 	}
 	if e, ok := errors.AsType[*client.Error](err); ok {
-		return &failure{what: e.Error(), do: e.Fix, err: err}
+		return &failure{what: inFlags(e).Error(), do: e.Fix, err: err}
 	}
 	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return explainCertificate(e, err)
