@@ -17,6 +17,7 @@ const (
 	CodeTimeout          = "read_store_timeout"       // a read took longer than it may
 	CodeBuildRunning     = "read_store_build_running" // one build at a time
 	CodeFollower         = "read_store_follower"      // another process writes to the tables
+	CodeCorrupt          = "read_store_corrupt"       // the tables hold what none of our writers wrote
 )
 
 // ErrNoTables says that there are no live tables of this schema version yet.
@@ -71,6 +72,14 @@ func (e *EventError) Error() string {
 func ErrBuilding() error {
 	return domain.NewError(domain.KindUnavailable, CodeBuilding,
 		"the tables are being built from the log", "ask again shortly; the node is ready when they are built")
+}
+
+// errCorrupt returns the answer of reads that meet something damaged.
+func errCorrupt(doing string, cause error) error {
+	return &domain.Error{
+		Kind: domain.KindInternal, Code: CodeCorrupt, Message: doing + ": the tables hold something damaged",
+		Fix: "run keyledger projections check, then keyledger projections rebuild", Cause: cause,
+	}
 }
 
 // ErrFollower returns the answer of [Store].Lead while another process leads.

@@ -2,7 +2,6 @@ package projections
 
 import (
 	"encoding/json"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -82,11 +81,12 @@ func appendValue(dst []byte, value json.RawMessage) []byte {
 	return append(dst, value...)
 }
 
-// ParseChanges reads what [AppendChanges] wrote.
+// ParseChanges reads what [AppendChanges] wrote. Anything else is an error of
+// KindInternal with [CodeCorrupt].
 func ParseChanges(text []byte) ([]Change, error) {
 	var list []Change
 	if err := json.Unmarshal(text, &list); err != nil {
-		return nil, fmt.Errorf("read the changes of an audit entry: %w", err)
+		return nil, errCorrupt("read the changes of an audit entry", err)
 	}
 	if len(list) == 0 {
 		return nil, nil

@@ -221,7 +221,7 @@ func TestTokensBelongToTheirQuery(t *testing.T) {
 func TestQueriesThatCannotBe(t *testing.T) {
 	now := instant(1)
 	for i, q := range []KeyQuery{
-		{Type: "x"}, {Environment: "x"}, {Status: "x"}, {Sort: "x"}, {Text: "a\x1fb"}, {PageSize: -1}, {PageSize: MaxPageSize + 1}, {Page: "x"},
+		{Type: "x"}, {Environment: "x"}, {Status: "x"}, {Sort: "x"}, {Text: "a\x1fb"}, {Text: "\x00"}, {Text: "\x7f"}, {PageSize: -1}, {PageSize: MaxPageSize + 1}, {Page: "x"},
 		{At: &Moment{Time: now}, Sort: SortName}, {At: &Moment{Time: now}, UnusedSince: now}, {At: &Moment{Time: now}, LastUsed: TimeRange{From: now}},
 	} {
 		q.Now = now

@@ -240,7 +240,7 @@ func (q KeyQuery) check() error {
 	default:
 		return domain.Invalid(domain.CodeValidation, "/status", "not a status", "use active, revoked or expired")
 	}
-	if strings.Contains(q.Text, searchSeparator) {
+	if strings.ContainsFunc(q.Text, unsearchable) {
 		return domain.Invalid(domain.CodeValidation, "/q", "holds a control character", "leave it out")
 	}
 	if !slices.Contains(KeySorts(), q.Sort) {
@@ -257,6 +257,12 @@ func (q KeyQuery) check() error {
 		return domain.Invalid(domain.CodeValidation, "/unused_since", "nothing is known of use in the past", "leave out what asks for use, or at and seq")
 	}
 	return nil
+}
+
+// unsearchable reports whether no text of a key can hold the character: any control
+// character but those of text with several lines.
+func unsearchable(r rune) bool {
+	return r < 0x20 && r != '\n' && r != '\r' && r != '\t' || r == 0x7f
 }
 
 // filter identifies what a page token may be used with: everything that decides

@@ -104,7 +104,8 @@ func lastBefore(ctx context.Context, on querier, micros int64) (int64, error) {
 }
 
 // entries are the seqs that a plan looks at, in its order: those of one index, or all
-// of the span.
+// of the span. Whoever sees one account looks at its entries and no others: how far a
+// search came would tell of them.
 func entries(p *projections.AuditPlan, s span, limit string) query {
 	order := "seq"
 	if p.Descending {
@@ -112,7 +113,7 @@ func entries(p *projections.AuditPlan, s span, limit string) query {
 	}
 	within := "seq >= ? AND seq <= ?"
 	for _, by := range [...]struct{ column, value string }{
-		{"command_id", p.CommandID}, {"request_id", p.RequestID}, {"subject", string(p.Key)}, {"actor", string(p.Actor)}, {"account", string(p.Account)},
+		{"command_id", p.CommandID}, {"request_id", p.RequestID}, {"subject", string(p.Key)}, {"account", string(p.Account)}, {"actor", string(p.Actor)},
 	} {
 		switch {
 		case by.value == "":
