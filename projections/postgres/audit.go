@@ -13,6 +13,8 @@ import (
 
 // auditList makes the list of a plan, and says how many arguments the candidates
 // have. One condition chooses the index: the one that leads to the fewest entries.
+// Whoever sees one account looks at its entries and no others, whoever the actor was:
+// how far a search came would tell of them.
 func auditList(p *projections.AuditPlan, schema string) (l list, args int) {
 	l = list{columns: auditNames, table: schema + ".audit", scan: p.Scan, limit: p.PageSize + 1, order: "seq"}
 	beyond := ">"
@@ -23,7 +25,7 @@ func auditList(p *projections.AuditPlan, schema string) (l list, args int) {
 	var others []equality
 	led := false
 	for _, e := range []equality{
-		{"command_id", p.CommandID}, {"request_id", p.RequestID}, {"subject", string(p.Key)}, {"actor", string(p.Actor)}, {"account", string(p.Account)},
+		{"command_id", p.CommandID}, {"request_id", p.RequestID}, {"subject", string(p.Key)}, {"account", string(p.Account)}, {"actor", string(p.Actor)},
 	} {
 		switch {
 		case e.value == "":
@@ -79,8 +81,16 @@ func (s *Store) Audit(ctx context.Context, q projections.AuditQuery) (projection
 		var stopped uint64
 		if len(found) <= plan.PageSize && len(l.filter) > 0 {
 			query, values := l.last("seq", args)
-			if err := tx.QueryRow(ctx, query, values...).Scan(&stopped); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			rows, err := tx.Query(ctx, query, values...)
+			if err != nil {
 				return err
+			}
+			seqs, err := pgx.CollectRows(rows, pgx.RowTo[uint64])
+			if err != nil {
+				return err
+			}
+			if len(seqs) > 1 {
+				stopped = seqs[0]
 			}
 		}
 		page = plan.Page(found, stopped)

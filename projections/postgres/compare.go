@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -24,6 +26,7 @@ type comparison struct {
 	conn   *session
 	tx     pgx.Tx
 	schema string
+	id     int64
 	at     projections.Checkpoint
 }
 
@@ -35,18 +38,17 @@ func (b *build) Compare(ctx context.Context) (projections.Comparison, error) {
 		return nil, b.store.explain(doing, err)
 	}
 	c := &comparison{build: b, conn: conn}
-	var id int64
 	ctx, cancel := context.WithTimeout(ctx, answerWithin) // for the call: the transaction outlives it
 	defer cancel()
 	c.tx, err = conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err == nil {
-		id, c.at, err = liveSetOf(ctx, c.tx)
+		c.id, c.at, err = liveSetOf(ctx, c.tx)
 	}
 	if err != nil {
 		conn.end(ctx)
 		return nil, b.store.explain(doing, err)
 	}
-	c.schema = schemaName(id)
+	c.schema = schemaName(c.id)
 	return c, nil
 }
 
@@ -106,6 +108,13 @@ func (c *comparison) Differences(ctx context.Context, progress func(table string
 	if err := c.build.finish(ctx, false); err != nil {
 		return c.build.store.explain(doing, err)
 	}
+	if got, want := c.at.Clock, c.build.at.Clock; !got.Equal(want) {
+		// What the checkpoint has, beside the event that both are at.
+		err := yield(projections.Difference{Table: "builds", Row: strconv.FormatInt(c.id, 10), Column: "clock", Want: clockText(want), Got: clockText(got)})
+		if err != nil {
+			return err
+		}
+	}
 	for _, table := range comparedTables() {
 		d := differ{table: table, progress: progress, yield: yield}
 		if err := d.run(ctx, c); err != nil {
@@ -116,6 +125,13 @@ func (c *comparison) Differences(ctx context.Context, progress func(table string
 		}
 	}
 	return nil
+}
+
+func clockText(clock time.Time) string {
+	if clock.IsZero() {
+		return "NULL"
+	}
+	return clock.Format(time.RFC3339Nano)
 }
 
 // differ compares one table.

@@ -78,10 +78,11 @@ func (l *list) rows() string {
 		l.columns, l.candidates(columns, fmt.Sprintf("LIMIT %d", l.scan)), conditions(l.filter), order, l.limit)
 }
 
-// last is the query of the last candidate, if there are as many as may be looked at.
+// last is the query of the last candidate that may be looked at and of the one beyond
+// it, if there is one: a search that has seen all has not stopped.
 // The filter's arguments must be allowed to be unused: they come after.
 func (l *list) last(columns string, args int) (query string, used []any) {
-	return l.candidates(columns, fmt.Sprintf("OFFSET %d LIMIT 1", l.scan-1)), l.args[:args]
+	return l.candidates(columns, fmt.Sprintf("OFFSET %d LIMIT 2", l.scan-1)), l.args[:args]
 }
 
 // count is the query of how many match.
@@ -110,11 +111,22 @@ func keysList(p *projections.KeyPlan, schema string) (l list, args int) {
 		}
 	case projections.ByExpiry:
 		column, l.place = expiryOrder, expiryOrder
+		l.within(&l.candidate, column, p.Expires)
+		if !p.Expires.IsZero() {
+			l.candidate = append(l.candidate, column+" < 'infinity'")
+		}
 		if p.From != nil {
 			place = instant(p.From.Time, p.From.Time == projections.NeverMicros, pgtype.Infinity)
 		}
 	case projections.ByUse:
 		column, l.place = useOrder, useOrder
+		l.within(&l.candidate, column, p.LastUsed)
+		if !p.LastUsed.IsZero() {
+			l.candidate = append(l.candidate, column+" > '-infinity'")
+		}
+		if !p.UnusedSince.IsZero() {
+			l.candidate = append(l.candidate, column+" < "+l.arg(p.UnusedSince))
+		}
 		if p.From != nil {
 			place = instant(p.From.Time, p.From.Time == 0, pgtype.NegativeInfinity)
 		}
@@ -214,7 +226,8 @@ func (s *Store) Keys(ctx context.Context, q projections.KeyQuery) (projections.K
 	return page, err
 }
 
-// lastKey returns the place of the last candidate, nil if there are fewer.
+// lastKey returns the place of the last candidate that may be looked at, nil if there
+// are none beyond it.
 func lastKey(ctx context.Context, tx pgx.Tx, p *projections.KeyPlan, l *list, args int) (*projections.Position, error) {
 	columns, r := "created_seq, name, expires_at, last_used_at", projections.KeyRecord{}
 	if p.At != nil {
@@ -222,16 +235,22 @@ func lastKey(ctx context.Context, tx pgx.Tx, p *projections.KeyPlan, l *list, ar
 	}
 	query, values := l.last(columns, args)
 	var expires, used pgtype.Timestamptz
-	err := tx.QueryRow(ctx, query, values...).Scan(&r.CreatedSeq, &r.Name, &expires, &used)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, nil //nolint:nilnil // said above
+	n := 0
+	err := each(ctx, tx, func(row pgx.Row) error {
+		if n++; n > 1 {
+			return nil
+		}
+		return row.Scan(&r.CreatedSeq, &r.Name, &expires, &used)
+	}, query, values...)
+	if err != nil || n < 2 {
+		return nil, err
 	}
 	r.ExpiresAt, r.LastUsedAt = timeOf(expires), timeOf(used)
 	at := &projections.Position{Seq: r.CreatedSeq, Time: r.SortMicros(p.Column)}
 	if p.Column == projections.ByName {
 		at.Name = projections.FoldName(r.Name)
 	}
-	return at, err
+	return at, nil
 }
 
 // CountKeys implements projections.KeyReader.
@@ -246,7 +265,6 @@ func (s *Store) CountKeys(ctx context.Context, q projections.KeyQuery) (projecti
 		if err := tx.QueryRow(ctx, l.count(), l.args...).Scan(&count.Keys); err != nil {
 			return err
 		}
-		l.scan++ // is there one beyond those that were looked at?
 		beyond, err := lastKey(ctx, tx, &plan, &l, args)
 		count.AtLeast = beyond != nil
 		return err

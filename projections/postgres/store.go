@@ -113,6 +113,8 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	conn.RuntimeParams["application_name"] = cfg.Name
 	conn.RuntimeParams["timezone"] = "UTC"
+	// What another role puts into its schemas, operators included, is never ours.
+	conn.RuntimeParams["search_path"] = "pg_catalog"
 	liveliness(conn)
 	direct := conn.Copy()
 	// Uses are noted under a lock that the lead waits for: a node that stands still

@@ -29,6 +29,7 @@ func TestStore(t *testing.T) {
 			tamper("actor", "UPDATE SCHEMA.audit SET actor = 'somebody' WHERE seq = 12", "audit", "actor", "12"),
 			tamper("missing entry", "DELETE FROM SCHEMA.audit WHERE seq = 12", "audit", "", "12"),
 			tamper("missing mac", "DELETE FROM SCHEMA.macs WHERE key_id = 'key_0000000000000007'", "macs", "", "key_0000000000000007"),
+			tamper("clock", "UPDATE keyledger.builds SET clock = clock + interval '1 second' WHERE state = 'live'", "builds", "clock", "1"),
 			tamper("added void", "INSERT INTO SCHEMA.voids VALUES ('key_none', 'acme', 3, 'mac_taken')", "voids", "", "key_none"),
 			tamper("void", "UPDATE SCHEMA.voids SET reason = 'mac_taken'", "voids", "reason", "key_0000000000000001"),
 		},
