@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	gosync "sync"
 
 	"github.com/keyledger/keyledger/projections"
 )
@@ -12,12 +13,16 @@ import (
 // builder builds a generation: first in bulk, in a file that nothing else opens;
 // then, complete, as tables like the live ones that nobody sees.
 //
-// In bulk it writes one batch while the next is made.
+// In bulk it writes one batch while the next is made. It is for one goroutine, and
+// for another that closes the store.
 type builder struct {
-	s      *Store
-	number uint64
-	path   string
-	at     projections.Checkpoint // after the last batch that it was given
+	s       *Store
+	number  uint64
+	path    string
+	closing chan struct{} // closed when the store is
+
+	mu gosync.Mutex           // guards what follows; whoever wants the store's mu too has that first
+	at projections.Checkpoint // after the last batch that it was given
 
 	memory  *memory
 	bulk    *bulk      // nil when all is in the file
@@ -25,12 +30,12 @@ type builder struct {
 	failed  error      // why the build is of no use any more
 
 	whole *generation // nil in bulk
-	over  bool        // swapped in or discarded
+	over  error       // why there is nothing to do any more: it was swapped in or discarded
 	used  latest      // uses since it began; the store's mu is held for it
 }
 
 func newBuilder(ctx context.Context, s *Store, number uint64) (*builder, error) {
-	b := &builder{s: s, number: number, path: s.generation(number), memory: newMemory()}
+	b := &builder{s: s, number: number, path: s.generation(number), closing: make(chan struct{}), memory: newMemory()}
 	var err error
 	if b.bulk, err = newBulk(ctx, b.path+buildSuffix); err != nil {
 		return nil, err
@@ -40,6 +45,8 @@ func newBuilder(ctx context.Context, s *Store, number uint64) (*builder, error) 
 
 // Checkpoint implements projections.Writer.
 func (b *builder) Checkpoint(context.Context) (projections.Checkpoint, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if err := b.settle(); err != nil {
 		return projections.Checkpoint{}, b.explain("read the checkpoint of a build", err)
 	}
@@ -49,6 +56,11 @@ func (b *builder) Checkpoint(context.Context) (projections.Checkpoint, error) {
 // Load implements projections.Writer.
 func (b *builder) Load(ctx context.Context, l projections.Lookup) (projections.Known, error) {
 	const doing = "load keys in a build"
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.over != nil {
+		return projections.Known{}, b.explain(doing, b.over)
+	}
 	if b.whole != nil {
 		known, err := b.whole.writer.load(ctx, l)
 		return known, b.explain(doing, err)
@@ -66,11 +78,13 @@ func (b *builder) Load(ctx context.Context, l projections.Lookup) (projections.K
 // Write implements projections.Writer.
 func (b *builder) Write(ctx context.Context, batch projections.Batch) error {
 	const doing = "write a batch of a build"
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	err := ctx.Err()
 	switch {
 	case err != nil:
-	case b.over:
-		err = errOver
+	case b.over != nil:
+		err = b.over
 	case batch.From != b.at:
 		err = projections.ErrCheckpointMoved
 	case b.whole != nil:
@@ -115,9 +129,13 @@ func (b *builder) settle() error {
 
 // Complete implements projections.Finisher.
 func (b *builder) Complete(ctx context.Context) error {
-	if b.whole != nil {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.over == nil && b.whole != nil {
 		return nil
 	}
+	ctx, cancel := b.untilClosed(ctx)
+	defer cancel()
 	err := b.seal(ctx, indexes())
 	if err == nil {
 		err = b.place(ctx)
@@ -128,14 +146,28 @@ func (b *builder) Complete(ctx context.Context) error {
 	return b.explain("complete a build", err)
 }
 
+// untilClosed gives a context that ends when the store is closed too, for what takes
+// long. Its mu is held meanwhile, which Close wants.
+func (b *builder) untilClosed(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-b.closing:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
 // seal writes what is in memory only, does the steps and closes the file.
 func (b *builder) seal(ctx context.Context, steps []string) error {
 	if err := b.settle(); err != nil {
 		return err
 	}
 	switch {
-	case b.over:
-		return errOver
+	case b.over != nil:
+		return b.over
 	case b.bulk == nil:
 		return nil
 	}
@@ -171,11 +203,13 @@ func (b *builder) place(ctx context.Context) error {
 func (b *builder) Swap(ctx context.Context) error {
 	b.s.mu.Lock()
 	defer b.s.mu.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	var err error
 	live := b.s.live.Load()
 	switch {
-	case b.over:
-		err = errOver
+	case b.over != nil:
+		err = b.over
 	case b.whole == nil:
 		err = errors.New("it is not complete")
 	case live != nil && live.at.Load().Seq > b.at.Seq:
@@ -184,7 +218,7 @@ func (b *builder) Swap(ctx context.Context) error {
 		err = b.whole.writer.reveal(ctx, b.used)
 	}
 	if err == nil {
-		b.over = true
+		b.over = errOver
 		b.s.swap(b.whole)
 	}
 	return b.explain("swap in a build", err)
@@ -197,17 +231,19 @@ func (b *builder) Discard(context.Context) error {
 	if b.s.build == b {
 		b.s.build = nil
 	}
-	return b.explain("discard a build", b.abandon())
+	return b.explain("discard a build", b.abandon(errOver))
 }
 
-// abandon closes and removes what was built, unless it was swapped in. The store's
-// mu is held.
-func (b *builder) abandon() error {
-	if b.over {
+// abandon closes and removes what was built, unless it was swapped in; why is what
+// later calls are told. The store's mu is held.
+func (b *builder) abandon(why error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.over != nil {
 		return nil
 	}
 	_ = b.settle() // whatever it is, the file goes
-	b.over, b.failed, b.memory = true, errOver, newMemory()
+	b.over, b.failed, b.memory = why, why, newMemory()
 	var err error
 	if b.bulk != nil {
 		err = b.bulk.close()
@@ -220,6 +256,9 @@ func (b *builder) abandon() error {
 }
 
 func (b *builder) explain(doing string, err error) error {
+	if err != nil && b.s.closed.Load() && !errors.Is(err, errClosed) {
+		err = errors.Join(errClosed, err) // which is why
+	}
 	return explain(b.path, doing, err)
 }
 

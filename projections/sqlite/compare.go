@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	gosync "sync"
 
 	"github.com/keyledger/keyledger/projections"
 )
@@ -21,14 +22,19 @@ type comparison struct {
 	at    projections.Checkpoint
 
 	attached bool // the build's file is
+	once     gosync.Once
+	closed   error // how closing it ended
 }
 
 // Compare implements projections.Build.
 func (b *builder) Compare(ctx context.Context) (projections.Comparison, error) {
 	b.s.mu.Lock() // so that both files say the same
 	defer b.s.mu.Unlock()
-	if b.over {
-		return nil, b.explain("compare", errOver)
+	b.mu.Lock()
+	over := b.over
+	b.mu.Unlock()
+	if over != nil {
+		return nil, b.explain("compare", over)
 	}
 	if err := b.s.copyUses(ctx); err != nil {
 		return nil, b.s.explain("copy when keys were used", err)
@@ -38,6 +44,7 @@ func (b *builder) Compare(ctx context.Context) (projections.Comparison, error) {
 		return nil, b.s.explain("compare", err)
 	}
 	c := &comparison{build: b, live: g, at: *g.at.Load()}
+	b.s.views.Store(c, nil)
 	if err := c.open(ctx, b.s.usage()); err != nil {
 		return nil, b.s.explain("compare", errors.Join(err, c.Close()))
 	}
@@ -67,38 +74,31 @@ func (c *comparison) open(ctx context.Context, usage string) error {
 // At implements projections.Comparison.
 func (c *comparison) At() projections.Checkpoint { return c.at }
 
-// Close implements projections.Comparison.
+// Close implements projections.Comparison. Closing the store does it too.
 func (c *comparison) Close() error {
-	var err error
-	if c.tx != nil {
-		err = c.tx.Rollback()
-		c.tx = nil
-	}
-	if c.db != nil {
-		err = errors.Join(err, c.db.Close())
-		c.db = nil
-	}
-	if c.live != nil {
+	c.once.Do(func() {
+		if c.tx != nil {
+			c.closed = c.tx.Rollback()
+		}
+		if c.db != nil {
+			c.closed = errors.Join(c.closed, c.db.Close())
+		}
 		c.live.leave()
-		c.live = nil
-	}
-	return err
+		c.build.s.views.Delete(c)
+	})
+	return c.closed
 }
 
 // Differences implements projections.Comparison.
 func (c *comparison) Differences(ctx context.Context, progress func(table string, rows int64), yield func(projections.Difference) error) error {
 	const doing = "compare"
 	b := c.build
-	file := b.path
-	if b.whole == nil {
-		file += buildSuffix
-		if err := b.seal(ctx, nil); err != nil {
-			b.failed = err
-			return b.explain(doing, err)
-		}
+	file, at, err := b.sealed(ctx)
+	if err != nil {
+		return b.explain(doing, err)
 	}
-	if b.at != c.at {
-		return b.explain(doing, fmt.Errorf("the build is at seq %d, not %d", b.at.Seq, c.at.Seq))
+	if at != c.at {
+		return b.explain(doing, fmt.Errorf("the build is at seq %d, not %d", at.Seq, c.at.Seq))
 	}
 	if !c.attached {
 		if _, err := c.tx.ExecContext(ctx, "ATTACH ? AS build", fileURL(file, url.Values{"mode": {"rw"}})); err != nil {
@@ -121,6 +121,23 @@ func (c *comparison) Differences(ctx context.Context, progress func(table string
 		}
 	}
 	return nil
+}
+
+// sealed closes the build's file for the comparison, and returns which it is and how
+// far it goes.
+func (b *builder) sealed(ctx context.Context) (string, projections.Checkpoint, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.whole != nil {
+		return b.path, b.at, b.over
+	}
+	ctx, cancel := b.untilClosed(ctx)
+	defer cancel()
+	err := b.seal(ctx, nil)
+	if err != nil {
+		b.failed = err
+	}
+	return b.path + buildSuffix, b.at, err
 }
 
 // comparedTable is how a table is compared.
