@@ -22,6 +22,8 @@ type verifyCommand struct {
 func (verifyCommand) Help() string {
 	return `The exit code is 0 if the key may pass and 1 if it may not. The key is never an argument: other processes can see those, and shells remember them.
 
+With --at, the key is taken as it was at that time, and the scopes by today's catalogue: of how the catalogue was nothing is kept.
+
 Examples:
 
     keyledger verify --scopes invoices:read < key.txt
@@ -66,7 +68,8 @@ func (c verifyCommand) request(a *app) (client.VerifyRequest, error) {
 	case c.KeyID != "" && c.KeyFile != "":
 		return req, usagef("give one of them", "--key-id and --key-file name the same")
 	case c.KeyID != "" && c.At == "":
-		return req, usagef("add --at TIME (now will do), or give the key itself", "an id alone passes nowhere: --key-id asks about the past")
+		return req, usagef("for a time of the past add --at TIME, for example --at 1m; for how the key is now: keyledger keys show "+c.KeyID+"; to check a key as a service would, leave --key-id out and give the key on standard input",
+			"an id alone passes nowhere: --key-id asks about the past, and no --at says when")
 	case c.At == "":
 		return req, nil
 	}
@@ -91,6 +94,9 @@ func (a *app) printVerdict(o outputFlag, at *time.Time, r client.VerifyResult) e
 		t.pair("expires", instant(r.ExpiresAt, "never"))
 	}
 	t.pair("at", instant(at, ""))
+	if at != nil {
+		t.pair("scopes by", "today's catalogue")
+	}
 	t.pair("as of seq", fmt.Sprint(r.AsOfSeq))
 	return t.flush()
 }
