@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,7 +19,7 @@ type auditCommand struct {
 type auditFilter struct {
 	Account   string `placeholder:"ID" help:"Of this account only; only instance keys may name one."`
 	Actor     string `placeholder:"ID" help:"Only what this management key did; _system for what keyledger did itself."`
-	Action    string `placeholder:"ACTION" help:"Only this: key.created, key.imported, key.updated, key.rotated, key.revoked, key.expiring, key.expired or key.leaked."`
+	Action    string `placeholder:"ACTION" help:"Only this: created, imported, updated, rotated, revoked, expiring, expired or leaked; key.revoked is the same as revoked."`
 	Key       string `placeholder:"ID" help:"Of this key only."`
 	Command   string `placeholder:"NAME" help:"Only what this command did, for example revoke_key."`
 	CommandID string `name:"command-id" placeholder:"ID" help:"Only what the command of this id did."`
@@ -31,10 +32,13 @@ type auditFilter struct {
 
 func (f auditFilter) query(now time.Time) (client.AuditQuery, error) {
 	q := client.AuditQuery{
-		Account: f.Account, Actor: f.Actor, Action: f.Action, KeyID: f.Key, Command: f.Command,
+		Account: f.Account, Actor: f.Actor, KeyID: f.Key, Command: f.Command,
 		CommandID: f.CommandID, RequestID: f.RequestID, FromSeq: f.FromSeq, ToSeq: f.ToSeq,
 	}
 	var err error
+	if q.Action, err = actionOf(f.Action); err != nil {
+		return q, err
+	}
 	if q.FromTime, err = parseTime("--from-time", f.FromTime, now, ago); err != nil {
 		return q, err
 	}
@@ -45,6 +49,19 @@ func (f auditFilter) query(now time.Time) (client.AuditQuery, error) {
 		return q, usagef("turn them round", "the end is before the beginning")
 	}
 	return q, nil
+}
+
+// actionOf returns the action of a flag, which may leave out that it is a key's. One
+// with a dot is the server's to judge: it may be of a newer release.
+func actionOf(text string) (string, error) {
+	if text == "" || strings.Contains(text, ".") {
+		return text, nil
+	}
+	actions := []string{"created", "imported", "updated", "rotated", "revoked", "expiring", "expired", "leaked"}
+	if !slices.Contains(actions, text) {
+		return "", usagef("use one of "+strings.Join(actions, ", "), "--action %q is not an action", text)
+	}
+	return "key." + text, nil
 }
 
 type auditList struct {
@@ -59,7 +76,7 @@ func (auditList) Help() string {
 	return `Examples:
 
     keyledger audit list
-    keyledger audit list --from-time 24h --action key.revoked
+    keyledger audit list --from-time 24h --action revoked
     keyledger audit list --account acme --actor key_9bQwXr3LmZ0vTc7K --limit 0 --output json
     keyledger audit list --from-time "2030-01-02 03:00" --to-time "2030-01-02 04:00" --oldest-first
 
@@ -95,10 +112,13 @@ func (c auditList) Run(a *app) error {
 	case shown == 0:
 		a.errorf("No entries.\n")
 	case more:
-		a.errorf("There may be more; --limit 0 shows all.\n")
+		a.errorf(moreWords)
 	}
 	return nil
 }
+
+// moreWords follow a list that ended at its limit.
+const moreWords = "There may be more; --limit 0 shows all.\n"
 
 // auditPages yields the pages of a query. An error ends the sequence.
 func auditPages(ctx context.Context, cl *client.Client, q client.AuditQuery) iter.Seq2[client.AuditPage, error] {

@@ -33,7 +33,7 @@ Examples:
 
     keyledger audit export --output-file audit.csv
     keyledger audit export --account acme --from-time 90d --output-file acme.ndjson
-    keyledger audit export --action key.revoked | jq -r .subject` + timeForms
+    keyledger audit export --action revoked | jq -r .subject` + timeForms
 }
 
 func (c auditExport) Run(a *app) error {

@@ -84,6 +84,7 @@ func TestAuditList(t *testing.T) {
 		"an account":       {[]string{"--account", "acme"}, "3"},
 		"a key":            {[]string{"--key", first}, "4 2"},
 		"an action":        {[]string{"--action", "key.created"}, "3 2 1"},
+		"its short form":   {[]string{"--action", "created"}, "3 2 1"},
 		"a command":        {[]string{"--command", all.Entries[0].Command}, "4"},
 		"a command's id":   {[]string{"--command-id", "one"}, "4"},
 		"a request":        {[]string{"--request-id", all.Entries[2].RequestID}, "2"},
@@ -113,6 +114,9 @@ func TestAuditList(t *testing.T) {
 	}
 	if row, _, _ := strings.Cut(rest, "\n"); !strings.Contains(row, "key.revoked") || !strings.HasSuffix(row, first+`   reason "gone"`) {
 		t.Errorf("row %q", row)
+	}
+	if r := w.cli(t, "", "audit", "list", "--action", "revoke"); r.code != exitUsage || !strings.Contains(r.stderr, "created, imported, updated") {
+		t.Errorf("no action: %+v", r)
 	}
 	if again := w.must(t, "audit", "list"); again != table {
 		t.Errorf("the same question has another answer:\n%s\nbefore:\n%s", again, table)

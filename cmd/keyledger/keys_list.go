@@ -3,9 +3,14 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
+	"net/http"
+	"strings"
 	"time"
+
+	"github.com/alecthomas/kong"
 
 	"github.com/keyledger/keyledger/client"
 )
@@ -44,9 +49,10 @@ type keysList struct {
 	UsedBefore     string `placeholder:"TIME" help:"Only keys whose last use was before."`
 	UnusedSince    string `placeholder:"TIME" help:"Only keys made before and not used since, for example 90d."`
 
-	Sort  string `placeholder:"ORDER" help:"created_at, name, expires_at or last_used_at; turned round with - before it: --sort=-name. Default: --sort=-created_at, the newest first."`
-	Limit int    `placeholder:"N" help:"At most so many. Default: all."`
-	Count bool   `help:"Print how many there are, and not which."`
+	Sort    sortOrder `placeholder:"ORDER" help:"created_at, name, expires_at or last_used_at; turned round with - before it: --sort -name. Default: -created_at, the newest first."`
+	Reverse bool      `help:"Turn the order round."`
+	Limit   int       `placeholder:"N" help:"At most so many. Default: all."`
+	Count   bool      `help:"Print how many there are, and not which."`
 	pastFlags
 	Management bool `help:"List the management keys."`
 	connection
@@ -58,6 +64,7 @@ func (keysList) Help() string {
     keyledger keys list
     keyledger keys list --status active --environment live --scope payouts:write
     keyledger keys list --search POS --output json
+    keyledger keys list --sort name --reverse
     keyledger keys list --status active --unused-since 90d --sort last_used_at
     keyledger keys list --status active --expiring-before now+7d --sort expires_at
     keyledger keys list --at "2030-01-02 03:12" --status active --count
@@ -65,10 +72,36 @@ func (keysList) Help() string {
 Of the past nothing is known of use, and it is listed in the order of creation.` + timeForms
 }
 
+// sortOrder is an order of keys. It may begin with a dash and yet be an argument of
+// its own, which kong takes for a flag otherwise.
+type sortOrder string
+
+// Decode reads the flag's value.
+func (o *sortOrder) Decode(ctx *kong.DecodeContext) error {
+	text, _ := ctx.Scan.Pop().Value.(string) // what is no text is the end of the line
+	if text == "" || strings.HasPrefix(text, "--") {
+		return errors.New("an order is missing: --sort name, or --sort -name for the other way round")
+	}
+	*o = sortOrder(text)
+	return nil
+}
+
+// order is the order that was asked for, "" for the server's own.
+func (c keysList) order() string {
+	order := string(c.Sort)
+	if !c.Reverse {
+		return order
+	}
+	if turned, ok := strings.CutPrefix(cmp.Or(order, "-created_at"), "-"); ok {
+		return turned
+	}
+	return "-" + order
+}
+
 func (c keysList) query(now time.Time) (client.KeyQuery, error) {
 	q := client.KeyQuery{
 		Account: c.Account, Environment: c.Environment, Status: c.Status, Scope: c.Scope, Text: c.Search,
-		CreatedBy: c.CreatedBy, Sort: c.Sort,
+		CreatedBy: c.CreatedBy, Sort: c.order(),
 	}
 	var errs []error
 	for _, f := range []struct {
@@ -216,12 +249,16 @@ func (a *app) printKeys(pages iter.Seq2[client.KeyPage, error], limit int) error
 			return err
 		}
 		asOf = page.AsOfSeq
-		for _, key := range page.Keys {
+		for i, key := range page.Keys {
 			if err := out.add(key); err != nil {
 				return err
 			}
 			if count++; count == limit {
-				return out.done(asOf)
+				err := out.done(asOf)
+				if err == nil && !a.json && (i+1 < len(page.Keys) || page.NextPageToken != "") {
+					a.errorf(moreWords)
+				}
+				return err
 			}
 		}
 		if _, direct := terminal(a.stdout); p.due("") && !direct {
@@ -265,10 +302,27 @@ func (c keysShow) Run(a *app) error {
 		opts = append(opts, client.WithSeq(seq))
 	}
 	key, err := getKey(a, cl, c.Management, c.ID, opts...)
+	if e, ok := errors.AsType[*client.Error](err); ok && e.Status == http.StatusNotFound && len(opts) > 0 {
+		return c.notThen(at, seq, err)
+	}
 	if err != nil {
 		return err
 	}
 	return a.printKey(c.outputFlag, key)
+}
+
+// notThen says that a key was not there at the moment that was asked for: it may be
+// there now, or never have been.
+func (c keysShow) notThen(at time.Time, seq uint64, err error) error {
+	when := fmt.Sprintf("at seq %d", seq)
+	if seq == 0 {
+		when = "at " + at.UTC().Format(time.RFC3339Nano)
+	}
+	return &failure{
+		what: fmt.Sprintf("there was no key %s %s (404 key_not_found)", c.ID, when),
+		do:   fmt.Sprintf("see when it was created: keyledger keys history %s; if it is not there either, check the id (keyledger keys list)", c.ID),
+		err:  err,
+	}
 }
 
 func getKey(a *app, cl *client.Client, management bool, id string, opts ...client.CallOption) (client.Key, error) {

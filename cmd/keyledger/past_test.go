@@ -37,6 +37,10 @@ func TestKeyFilters(t *testing.T) {
 		"the oldest first": {[]string{"--sort", "created_at"}, "b c A"},
 		"by name":          {[]string{"--sort", "name"}, "A b c"},
 		"turned round":     {[]string{"--sort=-name"}, "c b A"},
+		"as an argument":   {[]string{"--sort", "-name", "--limit", "3"}, "c b A"},
+		"reversed":         {[]string{"--sort", "name", "--reverse"}, "c b A"},
+		"reversed twice":   {[]string{"--sort=-name", "--reverse"}, "A b c"},
+		"only reversed":    {[]string{"--reverse"}, "b c A"},
 		"by expiry":        {[]string{"--sort", "expires_at"}, "c b A"},
 		"a creator":        {[]string{"--created-by", actor}, "A c b"},
 		"another creator":  {[]string{"--created-by", "key_nobody"}, ""},
@@ -73,6 +77,20 @@ func TestKeyFilters(t *testing.T) {
 	if again, before := w.must(t, "keys", "list"), w.must(t, "keys", "list"); again != before {
 		t.Errorf("the same question has another answer:\n%s\nbefore:\n%s", again, before)
 	}
+	for _, args := range [][]string{{"--sort"}, {"--sort", "--count"}} {
+		if r := w.cli(t, "", append([]string{"keys", "list"}, args...)...); r.code != exitUsage || !strings.Contains(r.stderr, "an order is missing") {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
+	if r := w.cli(t, "", "keys", "list", "--sort", "age"); r.code != exitFailed || !strings.Contains(r.stderr, "--sort: ") {
+		t.Errorf("no order: %+v", r)
+	}
+	if r := w.cli(t, "", "keys", "list", "--limit", "2"); !strings.Contains(r.stderr, "--limit 0 shows all") || strings.Count(r.stdout, "\n") != 3 {
+		t.Errorf("the first two: %+v", r)
+	}
+	if r := w.cli(t, "", "keys", "list", "--limit", "3"); r.stderr != "" {
+		t.Errorf("all three: %+v", r)
+	}
 	if r := w.cli(t, "", "keys", "list", "--created-before", "24h"); r.stderr != "No keys.\n" || r.stdout != "" {
 		t.Errorf("none: %+v", r)
 	}
@@ -106,13 +124,16 @@ func TestThePast(t *testing.T) {
 			t.Errorf("%v: counted %+v", past, r)
 		}
 	}
-	if r := w.cli(t, "", "keys", "show", id, "--at", before); r.code != exitFailed || !strings.Contains(r.stderr, "(404 ") {
+	if r := w.cli(t, "", "keys", "show", id, "--at", before); r.code != exitFailed || !strings.Contains(r.stderr, "there was no key "+id+" at ") || !strings.Contains(r.stderr, "keys history "+id) {
 		t.Errorf("before it was made: %+v", r)
 	}
 	if r := w.cli(t, "", "keys", "show", id, "--seq", "6"); r.code != exitFailed || !strings.Contains(r.stderr, "beyond_history") {
 		t.Errorf("after the end: %+v", r)
 	}
 
+	if r := w.cli(t, "", "verify", "--key-id", id); r.code != exitUsage || !strings.Contains(r.stderr, "--at 1m") || !strings.Contains(r.stderr, "keys show "+id) {
+		t.Errorf("an id without a time: %+v", r)
+	}
 	for name, tc := range map[string]struct {
 		at, code string
 		args     []string
@@ -133,7 +154,7 @@ func TestThePast(t *testing.T) {
 			byID, byKey := w.cli(t, "", append(args, "--key-id", id)...), w.cli(t, token, args...)
 			for _, r := range []result{byID, byKey} {
 				code, rest, _ := strings.Cut(r.stdout, "\n")
-				if code != tc.code || r.code != want || !strings.Contains(rest, "as of seq") || !strings.Contains(rest, "at  ") {
+				if code != tc.code || r.code != want || !strings.Contains(rest, "as of seq") || !strings.Contains(rest, "at  ") || !strings.Contains(rest, "today's catalogue") {
 					t.Errorf("%+v, want %s", r, tc.code)
 				}
 				if tc.code != "VALID" && (!strings.Contains(rest, "cause") || !strings.Contains(rest, "solution")) {
