@@ -213,7 +213,7 @@ type planNode struct {
 // unbounded names a step that reads or sorts a whole table, "" if there is none.
 func (n planNode) unbounded() string {
 	switch n.NodeType {
-	case "Limit", "Subquery Scan", "Index Scan", "Index Only Scan", "Result":
+	case "Limit", "Subquery Scan", "Index Scan", "Index Only Scan", "Result", "Nested Loop":
 	default:
 		return n.NodeType
 	}

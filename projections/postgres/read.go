@@ -32,6 +32,10 @@ type list struct {
 	order             string
 	place             string // what order begins with, where that is no column
 	scan, limit       int
+	// past is the query of the version, of a candidate k, that held then; "" for lists of
+	// the present. It is looked up candidate by candidate, so that a key with a long
+	// history costs no more than others.
+	past string
 }
 
 // storable reports whether a text can be in the database. One that cannot (invalid
@@ -70,6 +74,9 @@ func (l *list) candidates(columns, bound string) string {
 
 // rows is the query of the rows.
 func (l *list) rows() string {
+	if l.past != "" {
+		return fmt.Sprintf("SELECT %s FROM %s ORDER BY k.%s LIMIT %d", l.columns, l.matching(), l.order, l.limit)
+	}
 	columns, order := "*", l.order
 	if l.place != "" { // by a name, or the order of the candidates is not recognised outside
 		columns, order = "*, "+l.place+" AS place", strings.ReplaceAll(l.order, l.place, "place")
@@ -87,7 +94,16 @@ func (l *list) last(columns string, args int) (query string, used []any) {
 
 // count is the query of how many match.
 func (l *list) count() string {
-	return fmt.Sprintf("SELECT count(*) FROM (%s) c%s", l.candidates("*", fmt.Sprintf("LIMIT %d", l.scan)), conditions(l.filter))
+	return "SELECT count(*) FROM " + l.matching()
+}
+
+// matching is what follows FROM: the candidates that match.
+func (l *list) matching() string {
+	bound := fmt.Sprintf("LIMIT %d", l.scan)
+	if l.past != "" {
+		return fmt.Sprintf("(%s) k, LATERAL (%s) c%s", l.candidates("created_seq", bound), l.past, conditions(l.filter))
+	}
+	return fmt.Sprintf("(%s) c%s", l.candidates("*", bound), conditions(l.filter))
 }
 
 // keysList makes the list of a plan, and says how many arguments the candidates have.
@@ -97,8 +113,9 @@ func keysList(p *projections.KeyPlan, schema string) (l list, args int) {
 		l.columns += ", last_used_at"
 	} else {
 		at := l.arg(signed(p.At.Seq))
-		l.table = schema + ".key_versions"
-		l.candidate = append(l.candidate, "created_seq <= "+at, "from_seq <= "+at, "to_seq > "+at)
+		l.candidate = append(l.candidate, "created_seq <= "+at)
+		l.columns = nameList("c.", scanned)
+		l.past = "SELECT * FROM " + schema + ".key_versions v WHERE v.created_seq = k.created_seq AND v.from_seq <= " + at + " ORDER BY v.from_seq DESC LIMIT 1"
 	}
 	l.equal(&l.candidate, "account", string(p.Account))
 	column, place := "", any(nil) // the value at From
