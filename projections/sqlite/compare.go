@@ -97,7 +97,7 @@ func (c *comparison) Differences(ctx context.Context, progress func(table string
 	if err != nil {
 		return b.explain(doing, err)
 	}
-	if at != c.at {
+	if at.Seq != c.at.Seq || at.EventID != c.at.EventID {
 		return b.explain(doing, fmt.Errorf("the build is at seq %d, not %d", at.Seq, c.at.Seq))
 	}
 	if !c.attached {
@@ -105,6 +105,9 @@ func (c *comparison) Differences(ctx context.Context, progress func(table string
 			return b.explain(doing, err)
 		}
 		c.attached = true
+	}
+	if err := c.clock(ctx, at, yield); err != nil {
+		return err
 	}
 	var stopped error
 	for _, t := range comparedTables() {
@@ -121,6 +124,22 @@ func (c *comparison) Differences(ctx context.Context, progress func(table string
 		}
 	}
 	return nil
+}
+
+// clock yields the clock of the checkpoint if it is not that of the build's event.
+func (c *comparison) clock(ctx context.Context, at projections.Checkpoint, yield func(projections.Difference) error) error {
+	d := projections.Difference{Table: "checkpoint", Row: "1", Column: "clock", Want: valueText(micros(at.Clock))}
+	err := each(ctx, c.tx, "SELECT clock FROM main.checkpoint", nil, func(v *values) (bool, error) {
+		d.Got = valueText(v.row[0])
+		return false, nil
+	})
+	if err != nil {
+		return c.build.explain("compare the checkpoint", err)
+	}
+	if d.Got == d.Want {
+		return nil
+	}
+	return yield(d)
 }
 
 // sealed closes the build's file for the comparison, and returns which it is and how

@@ -25,6 +25,7 @@ func suite() projectionstest.Suite {
 			tamper("an entry by another", "audit", "actor", "11", "UPDATE audit SET actor = 'somebody' WHERE seq = 11"),
 			tamper("an entry that is gone", "audit", "", "key_0000000000000005", "DELETE FROM audit WHERE seq = 12"),
 			tamper("another's mac", "macs", "key_id", "key_0000000000000001", "UPDATE macs SET key_id = 'another' WHERE seq = 2"),
+			tamper("another clock", "checkpoint", "clock", "1", "UPDATE checkpoint SET clock = 7"),
 			tamper("a void claim", "voids", "reason", "key_0000000000000001", "UPDATE voids SET reason = 'mac_taken'"),
 		},
 	}
