@@ -109,6 +109,9 @@ func (c *comparison) Differences(ctx context.Context, progress func(table string
 	if err := c.clock(ctx, at, yield); err != nil {
 		return err
 	}
+	if err := c.indexes(ctx, yield); err != nil {
+		return err
+	}
 	var stopped error
 	for _, t := range comparedTables() {
 		err := t.differences(ctx, c.tx, func(rows int64) { progress(t.name, rows) }, func(d projections.Difference) error {
@@ -140,6 +143,34 @@ func (c *comparison) clock(ctx context.Context, at projections.Checkpoint, yield
 		return nil
 	}
 	return yield(d)
+}
+
+// indexes yields the indexes of this schema that are missing or others.
+func (c *comparison) indexes(ctx context.Context, yield func(projections.Difference) error) error {
+	got := make(map[string]string)
+	err := each(ctx, c.tx, "SELECT name, sql FROM main.sqlite_schema WHERE type = 'index' AND sql IS NOT NULL", nil, func(v *values) (bool, error) {
+		name := v.text()
+		got[name] = v.text()
+		return true, nil
+	})
+	if err != nil {
+		return c.build.explain("compare the indexes", err)
+	}
+	for _, want := range indexes() {
+		before, _, _ := strings.Cut(want, " ON ")
+		name := before[strings.LastIndex(before, " ")+1:]
+		if got[name] == want {
+			continue
+		}
+		d := projections.Difference{Table: "indexes", Row: name, Want: want, Got: got[name]}
+		if d.Got != "" {
+			d.Column = "sql"
+		}
+		if err := yield(d); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sealed closes the build's file for the comparison, and returns which it is and how

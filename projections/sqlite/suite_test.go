@@ -26,6 +26,7 @@ func suite() projectionstest.Suite {
 			tamper("an entry that is gone", "audit", "", "key_0000000000000005", "DELETE FROM audit WHERE seq = 12"),
 			tamper("another's mac", "macs", "key_id", "key_0000000000000001", "UPDATE macs SET key_id = 'another' WHERE seq = 2"),
 			tamper("another clock", "checkpoint", "clock", "1", "UPDATE checkpoint SET clock = 7"),
+			tamper("an index that is gone", "indexes", "", "keys_by_name", "DROP INDEX keys_by_name"),
 			tamper("a void claim", "voids", "reason", "key_0000000000000001", "UPDATE voids SET reason = 'mac_taken'"),
 		},
 	}
