@@ -26,7 +26,7 @@ build: ## Build ./bin/keyledger
 # every dependency a second time.
 .PHONY: test
 test: test-tools ## Run all tests with the race detector
-	CGO_ENABLED=1 go test -race -vet=off -timeout 10m ./...
+	CGO_ENABLED=1 go test -race -vet=off -timeout 15m ./...
 
 # The race detector needs a C compiler; strace shows that a create is synced to
 # the disk before it is acknowledged; the read store runs on PostgreSQL too.

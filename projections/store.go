@@ -62,7 +62,8 @@ type Writer interface {
 	// Checkpoint returns the stored checkpoint, when every batch given is written. Of
 	// the live tables it is [ErrNoTables] while there are none.
 	Checkpoint(context.Context) (Checkpoint, error)
-	// Load returns what the tables know about the keys and macs asked for.
+	// Load returns what the tables know about the keys and macs asked for. A lead
+	// whose tables were swapped for others gets [ErrCheckpointMoved].
 	Load(context.Context, Lookup) (Known, error)
 	// Write applies a batch in one transaction, or nothing of it. It returns
 	// [ErrCheckpointMoved] unless the stored checkpoint is the batch's From: another
