@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -11,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/keyledger/keyledger/client"
+	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/projections"
 )
 
 // readyWithin bounds what the parts may take to say how they are.
@@ -66,6 +70,19 @@ func (s *Server) ready(x *exchange, r *http.Request) {
 	_ = json.NewEncoder(x).Encode(answer) // the caller is gone if it fails
 }
 
+// partError says what is wrong with a part to whoever asks, without a credential: of
+// our own errors the message and the code, and never the causes below, which name
+// addresses, databases and files. Other errors are what a part says in its own words.
+func partError(err error) string {
+	if e, ok := errors.AsType[*domain.Error](err); ok {
+		return fmt.Sprintf("%s (%s)", e.Message, e.Code)
+	}
+	if e, ok := errors.AsType[*projections.EventError](err); ok {
+		return fmt.Sprintf("the event at seq %d cannot be taken in (%s)", e.Seq, projections.CodeStopped)
+	}
+	return err.Error()
+}
+
 // readiness asks all parts at once.
 func (s *Server) readiness(ctx context.Context) client.Readiness {
 	answer := client.Readiness{Ready: true, Parts: make([]client.ReadinessPart, len(s.cfg.Parts))}
@@ -74,7 +91,7 @@ func (s *Server) readiness(ctx context.Context) client.Readiness {
 		wg.Go(func() {
 			answer.Parts[i] = client.ReadinessPart{Name: part.Name, Ready: true}
 			if err := part.Check(ctx); err != nil {
-				answer.Parts[i] = client.ReadinessPart{Name: part.Name, Error: err.Error()}
+				answer.Parts[i] = client.ReadinessPart{Name: part.Name, Error: partError(err)}
 			}
 		})
 	}

@@ -250,6 +250,19 @@ func TestReadiness(t *testing.T) {
 	if !ready.Ready || ready.Parts[2].Ready || ready.Parts[2].Error != degraded.Error() {
 		t.Errorf("degraded: %+v", ready)
 	}
+	inside := errors.New("dial tcp 192.0.2.1:5432: user=kl: connection refused")
+	for want, err := range map[string]error{
+		"PostgreSQL cannot be reached (read_store_unavailable)": &domain.Error{
+			Kind: domain.KindUnavailable, Code: projections.CodeUnavailable, Message: "PostgreSQL cannot be reached", Cause: inside,
+		},
+		"the event at seq 7 cannot be taken in (read_store_stopped)": &projections.EventError{Seq: 7, Reason: inside.Error()},
+	} {
+		degraded = fmt.Errorf("read /var/lib/keys.db: %w", err)
+		s.MustDo(t, 200, servertest.Request{Path: "/readyz"}, &ready)
+		if got := ready.Parts[2].Error; got != want {
+			t.Errorf("to anybody who asks: %q, want %q", got, want)
+		}
+	}
 	if a := s.MustDo(t, 200, servertest.Request{Path: "/healthz"}, nil); string(a.Body) != "ok\n" {
 		t.Errorf("healthz: %s", a.Body)
 	}
