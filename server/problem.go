@@ -13,6 +13,7 @@ import (
 
 	"github.com/keyledger/keyledger/client"
 	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/projections"
 )
 
 // Kinds of refusal that only an HTTP door has.
@@ -118,6 +119,10 @@ func (s *Server) problemOf(x *exchange, r *http.Request, err error) *problem {
 	}
 	if e.Kind == domain.KindInternal {
 		p.Detail = "something is wrong on the server"
+	}
+	if e.Kind == domain.KindInternal && e.Code == projections.CodeCorrupt { // its own words name files
+		p.Detail = "the tables that this is read from are damaged; nothing is lost, since they are made from the log"
+		p.Fix = "run keyledger projections check, then keyledger projections rebuild, or tell the operator to"
 	}
 	// No path of ours needs escapes, and a key can hide behind them.
 	if strings.Contains(p.Instance, "%") || domain.ContainsToken(p.Instance) {

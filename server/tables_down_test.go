@@ -2,7 +2,10 @@ package server_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,7 +50,10 @@ type reachable struct{}
 func (reachable) WaitFor(context.Context, uint64) error { return nil }
 
 func unavailable(code string) error {
-	return domain.NewError(domain.KindUnavailable, code, "the database does not answer", "ask again shortly")
+	return fmt.Errorf("read /var/lib/keys.db: %w", &domain.Error{
+		Kind: domain.KindUnavailable, Code: code, Message: "the database does not answer", Fix: "ask again shortly",
+		Cause: errors.New("dial tcp 192.0.2.1:5432"),
+	})
 }
 
 // TestTablesAway takes the tables away in every way they can be. Commands and checks
@@ -94,11 +100,31 @@ func testWithoutTables(t *testing.T, s *servertest.Stack, code string) {
 		began := time.Now()
 		a := s.Do(t, r)
 		mustProblem(t, a, http.StatusServiceUnavailable, code)
+		if strings.Contains(string(a.Body), "192.0.2.1") || strings.Contains(string(a.Body), "keys.db") {
+			t.Errorf("%s: the answer tells of the inside: %s", r.Path, a.Body)
+		}
 		if a.Header.Get("Retry-After") != "2" {
 			t.Errorf("%s: Retry-After %q", r.Path, a.Header.Get("Retry-After"))
 		}
 		if took := time.Since(began); took > 10*time.Second {
 			t.Errorf("%s took %s", r.Path, took)
 		}
+	}
+}
+
+// TestTablesDamaged reads a row that is not what was written: who asks is told what
+// helps, and not where the file is.
+func TestTablesDamaged(t *testing.T) {
+	_, damaged := projections.ParseChanges([]byte("{"))
+	if damaged == nil {
+		t.Fatal("half an object was read")
+	}
+	s := servertest.MustStart(t, servertest.Config{Adjust: func(c *server.Config) {
+		c.Audit = away{fmt.Errorf("read the audit log in /var/lib/keys.db: %w", damaged)}
+	}})
+	a := s.Do(t, servertest.Request{Path: "/v1/audit", Token: s.Operator})
+	p := mustProblem(t, a, http.StatusInternalServerError, projections.CodeCorrupt)
+	if !strings.Contains(p.Fix, "keyledger projections check") || !strings.Contains(p.Fix, "rebuild") || strings.Contains(string(a.Body), "keys.db") {
+		t.Errorf("the answer is %s", a.Body)
 	}
 }
