@@ -94,6 +94,25 @@ func TestKeyOfThePast(t *testing.T) {
 	mustProblem(t, p.Do(t, servertest.Request{Path: "/v1/keys/" + p.created.Key.ID + "?" + p.at(time.Hour), Token: theirs.Token}), 404, "key_not_found")
 }
 
+// TestPresentOfAnotherClock asks with a clock that is a little ahead of the server's.
+func TestPresentOfAnotherClock(t *testing.T) {
+	p := mustPast(t)
+	ahead := p.clock.now().Add(5 * time.Second)
+	var page client.KeyPage
+	p.MustDo(t, 200, servertest.Request{Path: "/v1/keys?at=" + ahead.UTC().Format(time.RFC3339Nano), Token: p.Operator}, &page)
+	if len(page.Keys) != 1 || page.AsOfSeq == nil || *page.AsOfSeq != p.revoked.Seq {
+		t.Errorf("the keys of now: %+v", page)
+	}
+	var v client.VerifyResult
+	p.MustDo(t, 200, servertest.Request{Path: "/v1/verify", Token: p.Operator, Body: client.VerifyRequest{Key: p.created.Token, At: &ahead}}, &v)
+	if v.Code != "REVOKED" {
+		t.Errorf("a check of now: %+v", v)
+	}
+	ahead = ahead.Add(time.Millisecond)
+	mustProblem(t, p.Do(t, servertest.Request{Path: "/v1/keys?at=" + ahead.UTC().Format(time.RFC3339Nano), Token: p.Operator}), 400, "validation_failed")
+	mustProblem(t, p.Do(t, servertest.Request{Path: "/v1/verify", Token: p.Operator, Body: client.VerifyRequest{Key: "x", At: &ahead}}), 400, "validation_failed")
+}
+
 func TestManagementKeyOfThePast(t *testing.T) {
 	p := mustPast(t)
 	m := p.MustManagementKey(t, "acme", domain.ScopeKeysRead)

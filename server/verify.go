@@ -41,9 +41,10 @@ func (s *Server) verifyRoutes() {
 // scratch is the memory of one verification. It is pooled, and wiped of what was
 // read before it goes back.
 type scratch struct {
-	body   []byte
-	answer []byte
-	scopes []domain.Scope
+	body    []byte
+	request client.VerifyRequest
+	answer  []byte
+	scopes  []domain.Scope
 }
 
 // verify answers POST /v1/verify. It is on the path of every request to our users'
@@ -56,6 +57,7 @@ func (s *Server) verify(x *exchange, r *http.Request) {
 	}
 	defer func() {
 		clear(mem.body)
+		mem.request = client.VerifyRequest{}
 		s.scratches.Put(mem)
 	}()
 	result, err := s.check(x, r, mem)
@@ -74,8 +76,8 @@ func (s *Server) check(x *exchange, r *http.Request, mem *scratch) (verify.Resul
 	if mem.body, err = readBody(x, r, mem.body); err != nil {
 		return verify.Result{}, err
 	}
-	var request client.VerifyRequest
-	if err := decodeStrict(mem.body, &request); err != nil {
+	request := &mem.request
+	if err := decodeStrict(mem.body, request); err != nil {
 		return verify.Result{}, err
 	}
 	requirement, err := s.requirement(x, request, mem)
@@ -99,7 +101,7 @@ func (s *Server) check(x *exchange, r *http.Request, mem *scratch) (verify.Resul
 // requirement reads what the key must be good for. What cannot be met by any key
 // because of a mistake in the request is refused, rather than answered as the key's
 // fault.
-func (s *Server) requirement(x *exchange, b client.VerifyRequest, mem *scratch) (verify.Requirement, error) {
+func (s *Server) requirement(x *exchange, b *client.VerifyRequest, mem *scratch) (verify.Requirement, error) {
 	req := verify.Requirement{Environment: domain.Environment(b.Environment), Owner: domain.AccountID(b.Account)}
 	if !x.authority.Instance() {
 		req.Bound = x.authority.Account

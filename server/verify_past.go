@@ -13,7 +13,7 @@ import (
 
 // checkPast says what a verification would have answered at an instant of the past,
 // by the rule of the present: the key as it was then, judged as of then.
-func (s *Server) checkPast(ctx context.Context, x *exchange, request client.VerifyRequest, req verify.Requirement) (verify.Result, error) {
+func (s *Server) checkPast(ctx context.Context, x *exchange, request *client.VerifyRequest, req verify.Requirement) (verify.Result, error) {
 	if err := s.checkPastRequest(x, request); err != nil {
 		return verify.Result{}, err
 	}
@@ -22,7 +22,7 @@ func (s *Server) checkPast(ctx context.Context, x *exchange, request client.Veri
 	if _, err := s.awaitHead(ctx, &s.verifier); err != nil {
 		return verify.Result{}, err
 	}
-	at := request.At.UTC()
+	at, _ := s.notAhead(request.At.UTC())
 	moment, err := s.moment(ctx, pastParams{asked: true, At: projections.At{Time: at}})
 	if err != nil {
 		return verify.Result{}, err
@@ -119,16 +119,17 @@ func moreSevere(a, b verify.Code) bool {
 	return slices.Index(codes, a) < slices.Index(codes, b)
 }
 
-func (s *Server) checkPastRequest(x *exchange, request client.VerifyRequest) error {
+func (s *Server) checkPastRequest(x *exchange, request *client.VerifyRequest) error {
 	if err := x.authority.May(domain.ScopeAuditRead); err != nil {
 		return missingScope(domain.ScopeAuditRead)
 	}
+	_, future := s.notAhead(*request.At)
 	switch {
 	case request.Key != "" && request.KeyID != "":
 		return domain.Invalid(domain.CodeValidation, "/key_id", "given together with key", "name the key by its token or by its id, not both")
 	case request.At.Before(time.Unix(0, 0)):
 		return domain.Invalid(domain.CodeValidation, "/at", "an instant before 1970-01-01T00:00:00Z", "use a later one")
-	case request.At.After(s.now()):
+	case future:
 		return domain.Invalid(domain.CodeValidation, "/at", "an instant of the future", "leave it out for what is true now; the server's clock decides")
 	}
 	if request.KeyID == "" {
