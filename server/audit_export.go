@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/keyledger/keyledger/client"
@@ -207,14 +208,30 @@ func (c csvRows) row(cells ...string) error {
 }
 
 // harmless keeps a spreadsheet from taking a value for a formula (OWASP, CSV
-// injection): people choose reasons and names of commands.
+// injection): people choose reasons and names of commands. Many places read CSV with
+// semicolons or tabs between the cells, whatever is quoted, so that a formula can
+// begin within a value too.
 func harmless(cell string) string {
-	if cell == "" {
+	var changed strings.Builder
+	begins, kept := true, 0
+	for i, r := range cell {
+		if begins && formula(r) || i == 0 && separates(r) && r != ';' && r != ',' {
+			changed.WriteString(cell[kept:i])
+			changed.WriteByte('\'')
+			kept = i
+		}
+		begins = separates(r)
+	}
+	if changed.Len() == 0 {
 		return cell
 	}
-	switch cell[0] {
-	case '=', '+', '-', '@', '\t', '\r', '\n':
-		return "'" + cell
-	}
-	return cell
+	changed.WriteString(cell[kept:])
+	return changed.String()
 }
+
+// formula reports whether a formula can begin with the character. Some spreadsheets
+// take the full-width ones for the narrow ones.
+func formula(r rune) bool { return strings.ContainsRune("=+-@＝＋－＠", r) }
+
+// separates reports whether a cell can end with the character.
+func separates(r rune) bool { return strings.ContainsRune(";,\t\r\n", r) }

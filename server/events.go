@@ -113,16 +113,31 @@ func (s *Server) endLong(x *exchange, r *http.Request, err error) {
 }
 
 // accepted chooses among the forms of an answer: the first of JSON and others that
-// the header names, or JSON.
+// the header names without q=0, or JSON.
 func accepted(accept string, others ...string) string {
 	for part := range strings.SplitSeq(accept, ",") {
-		mediaType, _, _ := strings.Cut(part, ";")
+		mediaType, parameters, _ := strings.Cut(part, ";")
 		mediaType = strings.ToLower(strings.TrimSpace(mediaType))
+		if refused(parameters) {
+			continue
+		}
 		if mediaType == client.MediaTypeJSON || slices.Contains(others, mediaType) {
 			return mediaType
 		}
 	}
 	return client.MediaTypeJSON
+}
+
+// refused reports whether the parameters of a media type hold q=0: not this one
+// (RFC 9110, 12.4.2). Other weights do not change which form is the first named.
+func refused(parameters string) bool {
+	for p := range strings.SplitSeq(parameters, ";") {
+		name, value, _ := strings.Cut(strings.TrimSpace(p), "=")
+		if weight, err := strconv.ParseFloat(value, 64); strings.EqualFold(name, "q") && err == nil && weight == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // eventFilter reads what part of the log is asked for, within the caller's reach.
