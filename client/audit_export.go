@@ -174,16 +174,20 @@ func rowSeq(format ExportFormat, row []byte) (uint64, error) {
 }
 
 // wholeRows splits an export into rows with their line ends. In CSV a line end
-// between quotes is part of a value. What has no line end is half of something.
+// between quotes is part of a value. What has no line end is half of something. The
+// function remembers how far it has looked, so that a long row, which it sees piece
+// by piece, is looked at once.
 func wholeRows(format ExportFormat) bufio.SplitFunc {
+	seen, quoted := 0, false // of the row that data begins with
 	return func(data []byte, atEOF bool) (advance int, token []byte, err error) {
-		quoted := false
-		for i, b := range data {
-			switch {
+		for ; seen < len(data); seen++ {
+			switch b := data[seen]; {
 			case b == '"' && format == ExportCSV:
 				quoted = !quoted
 			case b == '\n' && !quoted:
-				return i + 1, data[:i+1], nil
+				end := seen + 1
+				seen = 0
+				return end, data[:end], nil
 			}
 		}
 		if atEOF && len(data) > 0 {
