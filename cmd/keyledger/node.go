@@ -194,6 +194,7 @@ func (n *node) makeServer(context.Context) error {
 	s, err := server.New(server.Config{
 		Commands: n.handler, Keys: n.reader(), Audit: n.reader(), Verifier: n.verifier, History: n.log,
 		Projections: n.tables, Describer: n.table,
+		MaxReads: n.maxReads(), MaxReadsPerKey: n.maxReads() / 2,
 		Tables: n.tables,
 		Parts: []server.Part{
 			{Name: "log", Check: func(context.Context) error { return n.log.Health() }},

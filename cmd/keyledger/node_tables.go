@@ -47,6 +47,16 @@ func (n *node) openReadStore(ctx context.Context) (readStore, error) {
 	return postgres.Open(ctx, postgres.Config{URL: n.DatabaseURL, Readers: n.DatabaseConnections, Name: n.name(), Logger: n.logger})
 }
 
+// maxReads is how many lists, counts and searches may run at once: less than the
+// database has connections for, so that single keys can always be read. 0, for the
+// file of the data dir, is the server's default.
+func (n *node) maxReads() int {
+	if n.DatabaseURL == "" {
+		return 0
+	}
+	return max(1, n.DatabaseConnections-2)
+}
+
 // name tells this node from others that use the same database.
 func (n *node) name() string {
 	host, err := os.Hostname()

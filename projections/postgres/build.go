@@ -328,7 +328,7 @@ func (b *build) Discard(ctx context.Context) error {
 	give()
 	if b.sending != nil {
 		b.stop()
-		<-b.sending
+		b.failed = cmp.Or(b.failed, <-b.sending)
 		b.sending = nil
 	}
 	b.failed = cmp.Or(b.failed, errors.New("the build is over"))
