@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -180,16 +181,18 @@ func TestCheckOfAnotherHistory(t *testing.T) {
 func TestOneJobAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, store := projectionstest.NewLog(claim("acme", "key_1", 1)), &fakeStore{}
-		p, _ := mustRun(t, store, log, projections.Config{})
-		mustWait(t, p, 1)
-		other, _ := mustRun(t, store, log, projections.Config{})
 		stands, goOn := make(chan struct{}), make(chan struct{})
+		var armed atomic.Bool // once the first build is over
 		store.at = func(call string) {
-			if call == "complete" {
+			if call == "complete" && armed.Load() {
 				close(stands)
 				<-goOn
 			}
 		}
+		p, _ := mustRun(t, store, log, projections.Config{})
+		mustWait(t, p, 1)
+		other, _ := mustRun(t, store, log, projections.Config{})
+		armed.Store(true)
 		rebuilt := make(chan error)
 		go func() { rebuilt <- p.Rebuild(t.Context()) }()
 		<-stands

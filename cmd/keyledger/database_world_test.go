@@ -179,6 +179,10 @@ func (w *databaseWorld) mustRefuseReads(what string, codes ...string) {
 	}
 }
 
+// followWithin is how long tables may take to follow again. Under the race detector's
+// other tests it is mostly waiting for a turn.
+const followWithin = 2 * time.Minute
+
 // mustCatchUp waits until lists and states of the nodes are level with the log,
 // without anybody's help.
 func (w *databaseWorld) mustCatchUp(what string, nodes ...*process) {
@@ -186,7 +190,7 @@ func (w *databaseWorld) mustCatchUp(what string, nodes ...*process) {
 	began := time.Now()
 	for _, node := range nodes {
 		c := node.client(w.operator)
-		eventually(w.t, what+": the tables follow again", func() bool {
+		node.await("level: "+what, followWithin, func() bool {
 			out, err := c.CreateKey(w.t.Context(), client.CreateKeyRequest{Name: "witness", Environment: "test", FullAccess: true})
 			if err != nil {
 				w.t.Fatalf("%s: %v", what, err)
