@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -81,11 +82,18 @@ func (w *databaseWorld) trouble(format string, args ...any) {
 	w.troubles = append(w.troubles, fmt.Errorf(format, args...))
 }
 
+// pace is how often a client begins something: three of each kind must leave a machine
+// of two cores, which runs other tests besides, the time to catch up.
+const pace = 20 * time.Millisecond
+
 // write sends commands through a node until ctx ends: create, update, and revoke
 // every second key.
 func (w *databaseWorld) write(ctx context.Context, node *process) {
 	c := node.client(w.operator)
+	tick := time.NewTicker(pace)
+	defer tick.Stop()
 	for n := 0; ctx.Err() == nil; n++ {
+		<-tick.C
 		out, err := c.CreateKey(ctx, client.CreateKeyRequest{Name: fmt.Sprintf("key %d", n), Environment: "live", FullAccess: true})
 		if err == nil {
 			w.created.Add(1)
@@ -110,7 +118,10 @@ func (w *databaseWorld) write(ctx context.Context, node *process) {
 // check verifies a key on a node until ctx ends.
 func (w *databaseWorld) check(ctx context.Context, node *process, token string) {
 	c := node.client(w.operator)
+	tick := time.NewTicker(pace)
+	defer tick.Stop()
 	for ctx.Err() == nil {
+		<-tick.C
 		began := time.Now()
 		result, err := c.Verify(ctx, client.VerifyRequest{Key: token})
 		took := time.Since(began)
@@ -190,6 +201,11 @@ func (w *databaseWorld) mustCatchUp(what string, nodes ...*process) {
 	began := time.Now()
 	for _, node := range nodes {
 		c := node.client(w.operator)
+		w.t.Cleanup(func() {
+			if w.t.Failed() {
+				w.explain(what, node)
+			}
+		})
 		node.await("level: "+what, followWithin, func() bool {
 			out, err := c.CreateKey(w.t.Context(), client.CreateKeyRequest{Name: "witness", Environment: "test", FullAccess: true})
 			if err != nil {
@@ -201,6 +217,21 @@ func (w *databaseWorld) mustCatchUp(what string, nodes ...*process) {
 		})
 	}
 	w.t.Logf("%s: every node's tables followed again after %v", what, time.Since(began).Round(time.Millisecond))
+}
+
+// explain says what a node knows of its tables.
+func (w *databaseWorld) explain(what string, node *process) {
+	state, err := node.client(w.operator).Projections(context.Background())
+	w.t.Logf("%s: %+v, %v", what, state, err)
+	text, err := os.ReadFile(node.log)
+	if err != nil {
+		w.t.Log(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, "projector") || strings.Contains(line, "level=ERROR") {
+			w.t.Log(line)
+		}
+	}
 }
 
 // leader returns the node that writes to the tables, nil if none says so.
