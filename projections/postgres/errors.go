@@ -119,7 +119,7 @@ func classifyState(state string) (code, message, fix string) {
 		return unavailable, "the database is read-only: a standby, or set so", "connect to the primary"
 	}
 	switch class := state[:min(2, len(state))]; {
-	case strings.HasPrefix(state, "57P0"), class == "08":
+	case strings.HasPrefix(state, "57P0"), class == "08", strings.HasPrefix(state, "25P"): // 25P: sessions that stood still too long
 		return unavailable, "PostgreSQL is stopping, starting or closed the connection", "ask again shortly; the node connects again by itself"
 	case class == "53", class == "58":
 		return unavailable, "PostgreSQL is out of resources", "look at its memory, disk and log"
