@@ -74,8 +74,13 @@ func classify(err error) (code, message, fix string) {
 	case errors.Is(err, errAcquire):
 		return projections.CodeUnavailable, "all connections to PostgreSQL are in use", tryAgain
 	}
-	if state := sqlState(err); state != "" {
-		return classifyState(state)
+	if failure, ok := errors.AsType[*pgconn.PgError](err); ok {
+		code, message, fix = classifyState(failure.Code)
+		if code == "" && (failure.SeverityUnlocalized == "FATAL" || failure.SeverityUnlocalized == "PANIC") {
+			// Whatever ended the session, the next may do better.
+			return projections.CodeUnavailable, closedConnection, reconnects
+		}
+		return code, message, fix
 	}
 	// What the driver says of a connection that broke or was never made. A deadline
 	// that passed while connecting is one too, so it is looked for last.
@@ -91,6 +96,11 @@ func classify(err error) (code, message, fix string) {
 	}
 	return "", "", ""
 }
+
+const (
+	closedConnection = "PostgreSQL is stopping, starting or closed the connection"
+	reconnects       = "ask again shortly; the node connects again by itself"
+)
 
 func classifyState(state string) (code, message, fix string) {
 	const unavailable = projections.CodeUnavailable
@@ -119,8 +129,8 @@ func classifyState(state string) (code, message, fix string) {
 		return unavailable, "the database is read-only: a standby, or set so", "connect to the primary"
 	}
 	switch class := state[:min(2, len(state))]; {
-	case strings.HasPrefix(state, "57P0"), class == "08", strings.HasPrefix(state, "25P"): // 25P: sessions that stood still too long
-		return unavailable, "PostgreSQL is stopping, starting or closed the connection", "ask again shortly; the node connects again by itself"
+	case strings.HasPrefix(state, "57P0"), class == "08":
+		return unavailable, closedConnection, reconnects
 	case class == "53", class == "58":
 		return unavailable, "PostgreSQL is out of resources", "look at its memory, disk and log"
 	}
