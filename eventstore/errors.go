@@ -48,8 +48,11 @@ func (e *UnknownTypeError) Error() string {
 	return fmt.Sprintf("event %d has the unknown type %q: it was written by a newer release; upgrade this node", e.Seq, e.Type)
 }
 
-// DriftError says that the stream is not configured as the log requires.
-type DriftError struct{ Fields []DriftField }
+// DriftError says that a stream is not configured as it must be.
+type DriftError struct {
+	Stream string // "" is the log's
+	Fields []DriftField
+}
 
 // DriftField is one difference.
 type DriftField struct{ Name, Want, Got string }
@@ -57,11 +60,11 @@ type DriftField struct{ Name, Want, Got string }
 // Error implements error.
 func (e *DriftError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "the stream %s is not configured as it must be", StreamName)
+	fmt.Fprintf(&b, "the stream %s is not configured as it must be", or(e.Stream, StreamName))
 	for _, f := range e.Fields {
 		fmt.Fprintf(&b, "; %s: want %s, got %s", f.Name, f.Want, f.Got)
 	}
-	fmt.Fprintf(&b, "; find out who changed it, then set it back with `nats stream edit %s`", StreamName)
+	fmt.Fprintf(&b, "; find out who changed it, then set it back with `nats stream edit %s`", or(e.Stream, StreamName))
 	return b.String()
 }
 

@@ -23,8 +23,8 @@ type room struct {
 // built stand here too, so that they are built in their place.
 func floors() []room {
 	below2 := []string{"domain", "eventstore", "internal"}
-	below3 := append([]string{"client", "audit", "command", "projections", "verify", "webhooks"}, below2...)
-	below4 := append([]string{"dashboard", "server"}, below3...)
+	below3 := append([]string{"client", "audit", "command", "deadlines", "projections", "verify", "webhooks"}, below2...)
+	below4 := append([]string{"dashboard", "intake", "server"}, below3...)
 	const (
 		neighbours = "the rooms of floor 2 never import each other: each can be read, tested and replaced alone, and data passes between them through the log"
 		doors      = "doors talk to the floors below, never to each other's insides"
@@ -36,16 +36,18 @@ func floors() []room {
 
 		{path: "audit", may: below2, why: neighbours},
 		{path: "command", may: below2, why: neighbours},
+		{path: "deadlines", may: below2, why: neighbours},
 		{path: "projections", may: below2, why: neighbours},
 		{path: "verify", may: below2, why: neighbours},
 		{path: "webhooks", may: below2, why: neighbours},
 
 		{path: "server", may: below3, why: doors},
+		{path: "intake", may: below3, why: doors},
 		{path: "dashboard", may: below3, why: doors},
 
 		{path: "cmd", may: below4, why: "the binary wires everything and nothing imports it"},
 
-		{path: "client", why: "who imports the client gets the client: no server, no broker, no database"},
+		{path: "client", may: []string{"domain"}, why: "who imports the client gets the client and what a token is: no server, no log, no database"},
 		{path: "internal", may: []string{"domain", "eventstore"}, why: "a helper that imported floor 2 or a door would be a way around the floors for whoever imports the helper"},
 	}
 }

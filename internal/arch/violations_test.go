@@ -76,8 +76,8 @@ func TestViolations(t *testing.T) {
 		},
 		{
 			name:  "the client drags in the server",
-			graph: []pkg{{ImportPath: m + "client", Imports: []string{"net/http", m + "domain"}}},
-			want:  []string{m + "client -> " + m + "domain: who imports the client"},
+			graph: []pkg{{ImportPath: m + "client", Imports: []string{"net/http", m + "eventstore"}}},
+			want:  []string{m + "client -> " + m + "eventstore: who imports the client"},
 		},
 		{
 			name:  "nothing imports cmd",
