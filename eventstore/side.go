@@ -64,6 +64,7 @@ func sideConfig(side Side, replicas int) (jetstream.StreamConfig, error) {
 		cfg.Description = "keyledger: when keys were used"
 		cfg.Subjects = []string{UsagePrefix + ".>"}
 		cfg.MaxAge = usageAge
+		cfg.Compression = jetstream.S2Compression // reports are much alike
 	default:
 		return cfg, fmt.Errorf("no stream beside the log is called %q", side)
 	}

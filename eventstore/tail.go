@@ -195,12 +195,16 @@ func neverPasses(err error) bool {
 
 // dropConsumer tidies up; what cannot be reached now goes by itself after consumerLife.
 func (l *Log) dropConsumer(ctx context.Context, c jetstream.Consumer) {
+	l.dropConsumerOf(ctx, StreamName, c)
+}
+
+func (l *Log) dropConsumerOf(ctx context.Context, stream Side, c jetstream.Consumer) {
 	if !l.nc.IsConnected() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.ackTimeout)
 	defer cancel()
-	if err := l.js.DeleteConsumer(ctx, StreamName, c.CachedInfo().Name); err != nil {
+	if err := l.js.DeleteConsumer(ctx, string(stream), c.CachedInfo().Name); err != nil {
 		l.logger.DebugContext(ctx, "a consumer was not deleted", slog.String("error", err.Error()))
 	}
 }

@@ -8,8 +8,7 @@ import (
 
 // record is what the table knows of one key. Everything that it points at is
 // shared and never written to, so that a copy taken under the lock can be judged
-// without it. Its size counts: there is one for each key there ever was. It fills two
-// cache lines.
+// without it. Its size counts: there is one for each key there ever was.
 type record struct {
 	mac      domain.Mac
 	id       domain.KeyID
@@ -23,8 +22,6 @@ type record struct {
 	environment environment
 	revoked     bool // there was a KeyRevoked
 	expired     bool // there was a KeyExpired
-
-	_ [8]byte // up to 128 bytes: in a large slice no record begins amid a cache line
 }
 
 // recordOf returns the record of a new key.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"sync"
+	"sync/atomic"
 
 	"github.com/keyledger/keyledger/domain"
 )
@@ -29,13 +30,22 @@ type shard struct {
 	sync.RWMutex
 	slots
 	taken int
-	_     [48]byte
+	_     [24]byte
 }
 
-// slots has one element of each slice for each slot.
+// slots has one element of tags and records for each slot.
 type slots struct {
 	tags    []uint8 // freeSlot, or the tag of the record
-	records []record
+	records []slot
+	marks   []atomic.Uint64 // one bit for each slot: its key was used since the last take
+}
+
+// slot is a record and how often its key was used. It fills two cache lines: in a
+// large slice none begins amid one, and a use is counted in a line that the check has
+// read anyway. The record is guarded by the shard's lock, the counter is not.
+type slot struct {
+	record
+	uses counter
 }
 
 const (
@@ -62,37 +72,49 @@ func (h hash) tag() uint8 { return uint8(h%255) + 1 }
 func (t *table) shard(h hash) *shard { return &t.shards[h>>56] }
 
 // get copies the record that owns the mac to r, if there is one.
-func (t *table) get(mac domain.Mac, r *record) bool {
+func (t *table) get(mac domain.Mac, r *found) bool {
 	h := hashOf(&mac)
 	s := t.shard(h)
 	s.RLock()
 	defer s.RUnlock()
-	found := s.find(h, func(r *record) bool { return r.mac == mac })
-	if found == nil {
+	i := s.find(h, func(r *record) bool { return r.mac == mac })
+	if i < 0 {
 		return false
 	}
-	*r = *found
+	r.record, r.use = s.records[i].record, s.use(i)
 	return true
 }
 
 // byID returns the record of a key whose mac has the hash, or nil. It stays where it
 // is until the next insert; only change may write to it.
 func (t *table) byID(h hash, id domain.KeyID) *record {
-	return t.shard(h).find(h, func(r *record) bool { return r.id == id })
+	s := t.shard(h)
+	i := s.find(h, func(r *record) bool { return r.id == id })
+	if i < 0 {
+		return nil
+	}
+	return &s.records[i].record
 }
 
 // insert adds a record whose mac nobody owns yet. Readers do not wait while a shard
-// grows: they go on in the old slots.
+// grows: they go on in the old slots, and what they count there is brought over.
 func (t *table) insert(r *record) {
 	h := hashOf(&r.mac)
 	s := t.shard(h)
-	next := s.slots
-	if s.taken >= len(next.tags)/8*7 {
-		next = next.grown()
+	if s.taken < len(s.tags)/8*7 {
+		s.add(h, r, s.slots)
+		return
 	}
+	old := s.slots
+	s.add(h, r, old.grown())
+	t.moveUses(&old)
+}
+
+// add puts a record into slots that become those of the shard.
+func (s *shard) add(h hash, r *record, to slots) {
 	s.Lock()
 	defer s.Unlock()
-	s.slots = next
+	s.slots = to
 	s.put(h, r)
 	s.taken++
 }
@@ -105,19 +127,19 @@ func (t *table) change(r *record, f func(*record)) {
 	s.Unlock()
 }
 
-// find returns the record with the hash for which is returns true, or nil. Of the
-// other records it reads one in 255 at most.
-func (s *slots) find(h hash, is func(*record) bool) *record {
+// find returns the slot of the record with the hash for which is returns true, or -1.
+// Of the other records it reads one in 255 at most.
+func (s *slots) find(h hash, is func(*record) bool) int {
 	if len(s.tags) == 0 {
-		return nil
+		return -1
 	}
 	tag := h.tag()
 	for i := h.home(len(s.tags)); s.tags[i] != freeSlot; i = s.after(i) {
-		if s.tags[i] == tag && is(&s.records[i]) {
-			return &s.records[i]
+		if s.tags[i] == tag && is(&s.records[i].record) {
+			return i
 		}
 	}
-	return nil
+	return -1
 }
 
 // put adds a record; there must be a free slot.
@@ -126,7 +148,7 @@ func (s *slots) put(h hash, r *record) {
 	for s.tags[i] != freeSlot {
 		i = s.after(i)
 	}
-	s.tags[i], s.records[i] = h.tag(), *r
+	s.tags[i], s.records[i].record = h.tag(), *r
 }
 
 func (s *slots) after(i int) int {
@@ -136,14 +158,14 @@ func (s *slots) after(i int) int {
 	return 0
 }
 
-// grown returns the same records in a third more slots: after a doubling more than half
+// grown returns the same records, without their uses, in a third more slots: after a doubling more than half
 // of the memory would be empty. As homes keep their order, it reads and writes the slices
 // from beginning to end.
 func (s *slots) grown() slots {
 	n := max(minSlots, len(s.tags)+len(s.tags)/3)
-	g := slots{tags: make([]uint8, n), records: make([]record, n)}
+	g := slots{tags: make([]uint8, n), records: make([]slot, n), marks: make([]atomic.Uint64, (n+markBits-1)/markBits)}
 	for i := range s.tags {
-		if r := &s.records[i]; s.tags[i] != freeSlot {
+		if r := &s.records[i].record; s.tags[i] != freeSlot {
 			g.put(hashOf(&r.mac), r)
 		}
 	}

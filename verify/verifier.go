@@ -84,6 +84,7 @@ type Verifier struct {
 
 	table    *table
 	progress *progress
+	uses     *useClock
 
 	authMu      sync.RWMutex
 	authorities map[domain.KeyID]domain.Authority // of management keys, beside the table to keep its records small
@@ -114,7 +115,7 @@ func New(cfg Config) (*Verifier, error) {
 	}
 	v := &Verifier{
 		catalogue: cfg.Catalogue, format: cfg.Format, now: cfg.Now, logger: cfg.Logger,
-		table: &table{}, progress: &progress{}, authorities: map[domain.KeyID]domain.Authority{},
+		table: &table{}, progress: &progress{}, uses: newUseClock(cfg.Now), authorities: map[domain.KeyID]domain.Authority{},
 		fold: newFold(cfg.Catalogue),
 	}
 	for i := range cfg.Peppers {
@@ -141,10 +142,10 @@ func (v *Verifier) pepper(id string) *pepper {
 }
 
 // Verify checks a customer's key. A management key is UNKNOWN here, whatever it
-// may do elsewhere. It does not allocate.
+// may do elsewhere. It does not allocate. If the key may pass it was used.
 func (v *Verifier) Verify(token string, req Requirement) Result {
-	asOf, fresh := v.progress.asOf.Load(), v.fresh()
-	var rec record
+	asOf, fresh, tick := v.progress.asOf.Load(), v.fresh(), v.uses.tick.Load()
+	var rec found
 	code := v.find(token, typeAPI, fresh, &rec)
 	if code == CodeValid && req.Bound != "" && req.Bound != rec.account {
 		code = CodeUnknown
@@ -158,16 +159,19 @@ func (v *Verifier) Verify(token string, req Requirement) Result {
 		code = CodeStale
 	}
 	v.metrics.api[code.index()].Inc()
+	if code == CodeValid {
+		v.table.count(&rec, tick)
+	}
 	return rec.result(code, missing, asOf)
 }
 
 // Authenticate checks a management key and returns what its bearer may do; the
 // zero Authority unless the result is valid. A customer's key is UNKNOWN here. A
 // management key with allowed_ips is refused: nothing can give it any yet, and no
-// address is asked for.
+// address is asked for. If the key is valid it was used.
 func (v *Verifier) Authenticate(token string) (domain.Authority, Result) {
-	asOf, fresh := v.progress.asOf.Load(), v.fresh()
-	var rec record
+	asOf, fresh, tick := v.progress.asOf.Load(), v.fresh(), v.uses.tick.Load()
+	var rec found
 	code := v.find(token, typeManagement, fresh, &rec)
 	if code != CodeValid {
 		v.metrics.management[code.index()].Inc()
@@ -181,6 +185,7 @@ func (v *Verifier) Authenticate(token string) (domain.Authority, Result) {
 	if code != CodeValid {
 		return domain.Authority{}, rec.result(code, "", asOf)
 	}
+	v.table.count(&rec, tick)
 	v.authMu.RLock()
 	authority := v.authorities[rec.id]
 	v.authMu.RUnlock()
@@ -189,7 +194,7 @@ func (v *Verifier) Authenticate(token string) (domain.Authority, Result) {
 
 // Owner returns the key that holds a mac, dead or alive.
 func (v *Verifier) Owner(mac domain.Mac) (domain.KeyID, bool) {
-	var rec record
+	var rec found
 	ok := v.table.get(mac, &rec)
 	return rec.id, ok
 }
@@ -212,7 +217,7 @@ func (v *Verifier) Find(id domain.KeyID) (domain.AccountID, domain.KeyType, bool
 // checked and nothing counted: what the key may do is to be asked of something
 // else, such as [Judge].
 func (v *Verifier) Identify(token string) (domain.KeyID, domain.AccountID, Code) {
-	var rec record
+	var rec found
 	if code := v.find(token, typeAPI, v.fresh(), &rec); code != CodeValid {
 		return "", "", code
 	}
@@ -222,7 +227,7 @@ func (v *Verifier) Identify(token string) (domain.KeyID, domain.AccountID, Code)
 // find looks a token up. The code is VALID if rec was set to a key of the type. A miss
 // in a table that is not fresh is STALE: the key may be there by now, and an
 // imported one may have any form.
-func (v *Verifier) find(token string, typ keyType, fresh bool, rec *record) Code {
+func (v *Verifier) find(token string, typ keyType, fresh bool, rec *found) Code {
 	if token == "" {
 		return CodeMissing
 	}
