@@ -233,11 +233,27 @@ func (t *comparedTable) differences(ctx context.Context, on querier, progress fu
 		if len(end) > 0 {
 			to = end[0]
 		}
-		if err := t.between(ctx, on, from, to, yield); err != nil || to == nil {
+		if err := t.between(ctx, on, from, to, yield); err != nil {
+			return err
+		}
+		if to == nil {
+			rest, err := collect(ctx, on, t.count(from), from, func(v *values) (int64, error) { return v.integer(), nil })
+			if err == nil && len(rest) > 0 {
+				progress(done + rest[0])
+			}
 			return err
 		}
 		from = to
 	}
+}
+
+// count counts the rows of the last step.
+func (t *comparedTable) count(from []any) string {
+	condition := ""
+	if from != nil {
+		condition = " WHERE " + t.beyond("", ">")
+	}
+	return "SELECT count(*) FROM main." + t.name + condition
 }
 
 // step finds the end of the next step.
