@@ -182,7 +182,11 @@ func (a *app) differencePrinter(progress *progress) differencePrinter {
 				_, err := fmt.Fprintf(a.stdout, "The tables are what the log says: %s rows at seq %d, in %s.\n", grouped(r.Rows), r.Seq, took)
 				return outputError(err)
 			}
-			a.errorf("%s differences in %s rows at seq %d, in %s.\n", grouped(r.Differences), grouped(r.Rows), r.Seq, took)
+			differences := grouped(r.Differences) + " differences"
+			if r.Differences == 1 {
+				differences = "1 difference"
+			}
+			a.errorf("%s in %s rows at seq %d, in %s.\n", differences, grouped(r.Rows), r.Seq, took)
 			a.errorf("  to do: mend them with keyledger projections rebuild\n")
 			return nil
 		},
