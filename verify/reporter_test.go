@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +20,7 @@ import (
 // publisher keeps reports, unless it is told to fail. It may keep one and fail all
 // the same, as when an acknowledgement is lost.
 type publisher struct {
+	mu         sync.Mutex // between the reporter and who looks
 	fail, lost bool
 	tries      []string
 	kept       []eventstore.UsageReport
@@ -26,6 +28,8 @@ type publisher struct {
 }
 
 func (p *publisher) PublishUsage(_ context.Context, r eventstore.UsageReport) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.tries = append(p.tries, r.ID())
 	if p.fail {
 		return errors.New("away")
@@ -88,7 +92,9 @@ func (r *reporting) use(t *testing.T, token string, n int) {
 }
 
 // pass lets time pass, and what is due by then be done.
-func pass(d time.Duration) {
+func (r *reporting) pass(d time.Duration) {
+	r.to.mu.Lock()   // what was done before comes before what the reporter does now
+	r.to.mu.Unlock() //nolint:staticcheck // that is all
 	time.Sleep(d)
 	synctest.Wait()
 }
@@ -99,14 +105,14 @@ func TestReports(t *testing.T) {
 		r := report(t)
 		id, token := r.create(t, nil)
 		begin := time.Now() // synctest begins at midnight
-		pass(30 * time.Second)
+		r.pass(30 * time.Second)
 		r.use(t, token, 3)
 		used := time.Now()
-		pass(29 * time.Second)
+		r.pass(29 * time.Second)
 		if len(r.to.tries) > 0 {
 			t.Errorf("reported before the minute was over: %v", r.to.tries)
 		}
-		pass(time.Second)
+		r.pass(time.Second)
 		if len(r.to.kept) != 1 {
 			t.Fatalf("reports: %+v", r.to.kept)
 		}
@@ -119,13 +125,13 @@ func TestReports(t *testing.T) {
 		if last.Before(used) || last.Sub(used) > time.Second {
 			t.Errorf("used at %s, reported %s", used, last)
 		}
-		pass(time.Hour)
+		r.pass(time.Hour)
 		if len(r.to.tries) != 1 {
 			t.Errorf("reported although nothing was used: %v", r.to.tries)
 		}
 		for range 600 {
 			r.use(t, token, 1)
-			pass(time.Second)
+			r.pass(time.Second)
 		}
 		if n := len(r.to.kept); n != 11 {
 			t.Errorf("%d reports of ten minutes, after the first", n-1)
@@ -139,14 +145,14 @@ func TestReportsOfTwoDays(t *testing.T) {
 		r := report(t)
 		id, token := r.create(t, nil)
 		day := time.Now().UTC()
-		pass(24*time.Hour - time.Second)
+		r.pass(24*time.Hour - time.Second)
 		r.to.fail = true
 		r.use(t, token, 2)
-		pass(2 * time.Second)
+		r.pass(2 * time.Second)
 		r.use(t, token, 5)
-		pass(2 * time.Minute)
+		r.pass(2 * time.Minute)
 		r.to.fail = false
-		pass(time.Minute)
+		r.pass(time.Minute)
 		want := map[string]map[domain.KeyID]uint64{
 			day.Format(time.DateOnly): {id: 2}, day.AddDate(0, 0, 1).Format(time.DateOnly): {id: 5},
 		}
@@ -172,17 +178,19 @@ func TestReportsAreNotLost(t *testing.T) {
 			}
 		}
 		useAll()
-		pass(time.Minute)
+		r.pass(time.Minute)
 		if len(r.to.kept) != 2 || len(r.to.kept[0].Uses) != eventstore.MaxUsesPerReport || len(r.to.kept[1].Uses) != 500 {
 			t.Fatalf("%d reports", len(r.to.kept))
 		}
 		for round := range 6 {
-			r.to.fail, r.to.lost = round%2 == 0, round%2 == 1
+			r.to.fail = round%2 == 0
+			r.to.lost = round%2 == 1
 			useAll()
-			pass(time.Minute)
+			r.pass(time.Minute)
 		}
-		r.to.fail, r.to.lost = false, false
-		pass(time.Minute)
+		r.to.fail = false
+		r.to.lost = false
+		r.pass(time.Minute)
 		for day, keys := range r.to.counts() {
 			if len(keys) != len(tokens) {
 				t.Errorf("%s: %d keys, want %d", day, len(keys), len(tokens))
@@ -213,6 +221,7 @@ func TestLastReport(t *testing.T) {
 				r.use(t, token, 4)
 				r.to.fail = fail
 				begin := time.Now()
+				r.pass(0)
 				r.stop()
 				err := <-r.ran
 				if took := time.Since(begin); took > 5*time.Second {
