@@ -215,6 +215,20 @@ func (w *world) create(id domain.KeyID, expires time.Time) {
 	w.command(id, domain.CreateKey{KeySpec: spec(id, expires), Actor: "key_operator"})
 }
 
+// createMany makes the keys k000, k001 and so on.
+func (w *world) createMany(n int, expires time.Time) {
+	w.t.Helper()
+	changes := make([]eventstore.Change, n)
+	for i := range changes {
+		s := spec(domain.KeyID(fmt.Sprintf("k%03d", i)), expires)
+		changes[i] = change(s.ID, 0, domain.KeyCreated{KeySpec: s, CreatedAt: w.now()})
+	}
+	if _, err := w.log.append(eventstore.Meta{Time: w.now(), Actor: "key_operator", Command: domain.CommandCreateKey}, changes); err != nil {
+		w.t.Fatal(err)
+	}
+	synctest.Wait()
+}
+
 func spec(id domain.KeyID, expires time.Time) domain.KeySpec {
 	return domain.KeySpec{
 		ID: id, Account: domain.DefaultAccount, Type: domain.KeyTypeAPI, Name: "test", Environment: domain.EnvironmentLive,

@@ -44,7 +44,8 @@ const never = math.MaxInt64
 
 // due returns when the clock has something to decide about the key, in µs since
 // 1970: at the end of its overlap, at its expiry, or when its next notice is to be
-// given. A notice whose lead had begun when the key was last changed is due since then.
+// given. A notice whose lead had begun when the key was last changed is due since
+// then: it does not come before that, even if the clock was set back.
 func (r *record) due(leads []time.Duration) int64 {
 	at := int64(never)
 	if r.ends.set() {
