@@ -2,7 +2,6 @@ package projections
 
 import (
 	"context"
-	"time"
 
 	"github.com/keyledger/keyledger/domain"
 )
@@ -36,18 +35,4 @@ type AuditReader interface {
 type Reader interface {
 	KeyReader
 	AuditReader
-}
-
-// KeyUse says when a key was last used.
-type KeyUse struct {
-	Key domain.KeyID
-	At  time.Time
-}
-
-// UsageWriter keeps when keys were last used. That is not in the event log: it has
-// its own table, and no build or swap of the others touches it.
-type UsageWriter interface {
-	// Use notes uses, in any order and however often: the latest counts. Keys that are
-	// not known (yet) are noted too. Safe for concurrent use.
-	Use(context.Context, []KeyUse) error
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/keyledger/keyledger/client"
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/projections"
+	"github.com/keyledger/keyledger/projections/projectionstest"
 	"github.com/keyledger/keyledger/server/servertest"
 )
 
@@ -72,7 +73,7 @@ func TestFilters(t *testing.T) {
 	acme := s.MustCreateKey(t, client.CreateKeyRequest{Name: "theirs", Account: "acme", Scopes: []string{"payouts:read"}}).Key.ID
 	s.MustDo(t, 200, servertest.Request{Method: http.MethodPost, Path: "/v1/keys/" + acme + "/revoke", Token: s.Operator}, nil)
 	used := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
-	if err := s.Table.Use(t.Context(), []projections.KeyUse{{Key: domain.KeyID(test), At: used}}); err != nil {
+	if err := projectionstest.Use(t.Context(), s.Table, projections.KeyUse{Key: domain.KeyID(test), At: used}); err != nil {
 		t.Fatal(err)
 	}
 	tests := []struct {

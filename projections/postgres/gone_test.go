@@ -70,7 +70,7 @@ func TestDropped(t *testing.T) {
 		"DROP TABLE keyledger.usage",
 	} {
 		mustExec(t, url, drop)
-		if err := a.store.Use(t.Context(), []projections.KeyUse{{Key: "key_a", At: time.Now()}}); err != nil {
+		if err := projectionstest.Use(t.Context(), a.store, projections.KeyUse{Key: "key_a", At: time.Now()}); err != nil {
 			t.Errorf("%s: use: %v", drop, err)
 		}
 		log.Append(projectionstest.Example(20, 10+round)...)

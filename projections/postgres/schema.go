@@ -60,7 +60,27 @@ CREATE TABLE IF NOT EXISTS keyledger.usage (
 	key_id       text COLLATE "C" PRIMARY KEY,
 	last_used_at timestamptz NOT NULL
 );
+CREATE TABLE IF NOT EXISTS keyledger.usage_days (
+	day    date NOT NULL,
+	key_id text COLLATE "C" NOT NULL,
+	count  bigint NOT NULL,
+	PRIMARY KEY (day, key_id) -- they are written and removed day by day
+);
+CREATE TABLE IF NOT EXISTS keyledger.usage_position (
+	one    boolean PRIMARY KEY DEFAULT true CHECK (one),
+	stream bigint NOT NULL, -- when it was made, nanoseconds since 1970
+	seq    bigint NOT NULL
+);
+CREATE TABLE IF NOT EXISTS keyledger.usage_runs (
+	run     text COLLATE "C" PRIMARY KEY,
+	number  bigint NOT NULL, -- of its last report that was merged
+	seen_at timestamptz NOT NULL
+);
+CREATE INDEX IF NOT EXISTS usage_runs_seen ON keyledger.usage_runs (seen_at);
 `
+
+// controlTables are what the control schema must have.
+const controlTables = "'{keyledger.usage,keyledger.builds,keyledger.usage_days,keyledger.usage_position,keyledger.usage_runs}'::text[]"
 
 // ensureControl makes the control schema where it is missing, in a transaction of
 // its own: it is there when that has committed. Nodes that start at the same time take turns.
@@ -70,7 +90,7 @@ func (s *Store) ensureControl(ctx context.Context, transact func(context.Context
 	}
 	err := transact(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		var there bool
-		const look = "SELECT to_regclass('keyledger.usage') IS NOT NULL AND to_regclass('keyledger.builds') IS NOT NULL"
+		const look = "SELECT bool_and(to_regclass(t) IS NOT NULL) FROM unnest(" + controlTables + ") t"
 		if err := tx.QueryRow(ctx, look).Scan(&there); err != nil || there {
 			return err
 		}

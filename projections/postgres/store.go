@@ -78,6 +78,7 @@ var (
 	_ projections.Store       = (*Store)(nil)
 	_ projections.Reader      = (*Store)(nil)
 	_ projections.UsageWriter = (*Store)(nil)
+	_ projections.UsageReader = (*Store)(nil)
 	_ projections.Describer   = (*Store)(nil)
 )
 

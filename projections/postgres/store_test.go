@@ -40,7 +40,7 @@ func TestServerAway(t *testing.T) {
 		_, keysErr := store.Keys(t.Context(), projections.KeyQuery{Now: time.Now()})
 		_, leadErr := store.Lead(t.Context())
 		_, buildErr := store.Build(t.Context())
-		useErr := store.Use(t.Context(), []projections.KeyUse{{Key: "key_a", At: time.Now()}})
+		useErr := projectionstest.Use(t.Context(), store, projections.KeyUse{Key: "key_a", At: time.Now()})
 		for what, err := range map[string]error{"state": stateErr, "keys": keysErr, "lead": leadErr, "build": buildErr, "use": useErr} {
 			if domain.KindOf(err) != domain.KindUnavailable || domain.CodeOf(err) != projections.CodeUnavailable || strings.Contains(err.Error(), "hush") {
 				t.Errorf("%s, %s: %v", when, what, err)
@@ -137,7 +137,7 @@ func TestTogether(t *testing.T) {
 	for range 6 {
 		store := mustOpen(t, address)
 		starting.Go(func() {
-			if err := store.Use(t.Context(), []projections.KeyUse{{Key: "key_a", At: time.Now()}}); err != nil {
+			if err := projectionstest.Use(t.Context(), store, projections.KeyUse{Key: "key_a", At: time.Now()}); err != nil {
 				t.Error(err)
 			}
 			if _, err := store.Build(t.Context()); err != nil && domain.CodeOf(err) != projections.CodeBuildRunning {

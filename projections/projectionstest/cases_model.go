@@ -113,7 +113,7 @@ func testOneModel(t *testing.T, r *rapid.T, s Suite) {
 	Project(t, store, log, cfg)
 	before := NewModel(log.Events())
 	uses := questions{r, before}.uses()
-	if err := store.Use(ctx(), uses); err != nil {
+	if err := Use(ctx(), store, uses...); err != nil {
 		r.Fatalf("use: %v", err)
 	}
 	switch rapid.IntRange(0, 3).Draw(r, "between") {

@@ -22,7 +22,7 @@ func testOrders(t *testing.T, s Suite) {
 	for i := range 40 {
 		uses = append(uses, projections.KeyUse{Key: keyID(i), At: Start().Add(time.Duration(i%5) * time.Hour)})
 	}
-	if err := store.Use(t.Context(), uses); err != nil {
+	if err := Use(t.Context(), store, uses...); err != nil {
 		t.Fatal(err)
 	}
 	m.Use(uses...)

@@ -2,6 +2,7 @@ package projectionstest
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -10,9 +11,31 @@ import (
 	"github.com/keyledger/keyledger/projections"
 )
 
+// Use merges uses that are reported now, whatever was merged before and whoever else
+// merges.
+func Use(ctx context.Context, store projections.UsageWriter, uses ...projections.KeyUse) error {
+	b := projections.UsageBatch{Reports: []projections.UsageReport{{Uses: uses}}, Now: Start()}
+	for _, u := range uses {
+		if u.At.After(b.Now) {
+			b.Now = u.At
+		}
+	}
+	b.Reports[0].Day = projections.DayOf(b.Now)
+	for {
+		at, err := store.UsagePosition(ctx)
+		if err != nil {
+			return err
+		}
+		b.From, b.To = at, projections.UsagePosition{Stream: at.Stream, Seq: at.Seq + 1}
+		if err := store.MergeUsage(ctx, b); !errors.Is(err, projections.ErrUsageMoved) {
+			return err
+		}
+	}
+}
+
 func mustUse(t *testing.T, store Store, uses ...projections.KeyUse) {
 	t.Helper()
-	if err := store.Use(t.Context(), uses); err != nil {
+	if err := Use(t.Context(), store, uses...); err != nil {
 		t.Fatalf("use: %v", err)
 	}
 }
@@ -95,9 +118,9 @@ func testUsageOverSwaps(t *testing.T, s Suite) {
 			for i := range rounds {
 				// The latest time comes neither first nor last.
 				at := latest.Add(-time.Duration((i+rounds/2)%rounds*writers+w) * time.Second)
-				if err := store.Use(context.WithoutCancel(t.Context()), []projections.KeyUse{
-					{Key: keyID(1), At: at}, {Key: keyID(2), At: at}, {Key: keyID(11), At: at}, {Key: keyID(3 + w), At: at},
-				}); err != nil {
+				if err := Use(context.WithoutCancel(t.Context()), store,
+					projections.KeyUse{Key: keyID(1), At: at}, projections.KeyUse{Key: keyID(2), At: at},
+					projections.KeyUse{Key: keyID(11), At: at}, projections.KeyUse{Key: keyID(3 + w), At: at}); err != nil {
 					t.Errorf("use: %v", err)
 				}
 			}

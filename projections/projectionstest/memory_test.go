@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -28,7 +29,7 @@ func (p *places) make(tb testing.TB) string {
 		p.of = map[string]*place{}
 	}
 	name := fmt.Sprintf("place %d", len(p.of)+1)
-	p.of[name] = &place{used: map[domain.KeyID]time.Time{}}
+	p.of[name] = &place{used: map[domain.KeyID]time.Time{}, days: map[projections.KeyDay]uint64{}, runs: map[string]uint64{}}
 	return name
 }
 
@@ -44,6 +45,9 @@ type place struct {
 	mu    sync.Mutex
 	live  *tables
 	used  map[domain.KeyID]time.Time
+	days  map[projections.KeyDay]uint64
+	runs  map[string]uint64
+	upTo  projections.UsagePosition
 	lead  *lead
 	build *build
 	swaps uint64
@@ -259,15 +263,50 @@ func (s *store) Info(context.Context) (projections.Info, error) {
 	return info, nil
 }
 
-func (s *store) Use(ctx context.Context, uses []projections.KeyUse) error {
+func (s *store) UsagePosition(ctx context.Context) (projections.UsagePosition, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, u := range uses {
-		if at := projections.Micros(u.At); at.After(s.used[u.Key]) {
-			s.used[u.Key] = at
+	return s.upTo, s.open(ctx)
+}
+
+func (s *store) MergeUsage(ctx context.Context, b projections.UsageBatch) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	if s.upTo != b.From {
+		return projections.ErrUsageMoved
+	}
+	s.upTo = b.To
+	change := b.Fold(s.runs)
+	for id, at := range change.Last {
+		if at.After(s.used[id]) {
+			s.used[id] = at
 		}
 	}
-	return s.open(ctx)
+	for day, n := range change.Days {
+		s.days[day] += n
+	}
+	maps.DeleteFunc(s.days, func(d projections.KeyDay, _ uint64) bool { return d.Day < change.Since })
+	maps.Copy(s.runs, change.Runs)
+	return nil
+}
+
+func (s *store) DailyUse(ctx context.Context, id domain.KeyID, from, to projections.Day) ([]projections.DayUse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	span, err := projections.Span(from, to)
+	if err != nil {
+		return nil, err
+	}
+	var found []projections.DayUse
+	for _, day := range span {
+		if n := s.days[projections.KeyDay{Day: day, Key: id}]; n > 0 {
+			found = append(found, projections.DayUse{Day: day, Count: n})
+		}
+	}
+	return found, s.open(ctx)
 }
 
 func (s *store) Close() error {

@@ -31,7 +31,7 @@ func NewModel(events []eventstore.Event) *Model {
 	return &Model{events: events, used: map[domain.KeyID]time.Time{}}
 }
 
-// Use notes uses, as projections.UsageWriter does.
+// Use notes uses, as projections.UsageWriter does with those of a report.
 func (m *Model) Use(uses ...projections.KeyUse) {
 	for _, u := range uses {
 		if at := projections.Micros(u.At); at.After(m.used[u.Key]) {

@@ -11,6 +11,7 @@ type Store interface { //nolint:interfacebloat // the sum of what others ask for
 	projections.Store
 	projections.Reader
 	projections.UsageWriter
+	projections.UsageReader
 	projections.Describer
 	Close() error
 }
@@ -65,6 +66,10 @@ func Run(t *testing.T, s Suite) {
 		{"Voids", testVoids},
 		{"Usage", testUsage},
 		{"UsageOverSwaps", testUsageOverSwaps},
+		{"UsageCounts", testUsageCounts},
+		{"UsageOnce", testUsageOnce},
+		{"UsageAges", testUsageAges},
+		{"UsageModel", testUsageModel},
 		{"BoundedScans", testBoundedScans},
 		{"CheckIsClean", testCheckIsClean},
 		{"Comparison", testComparison},

@@ -86,6 +86,8 @@ func faults() map[string]fault {
 	all := map[string]fault{
 		"key ignores the moment": {"Moments", func(s *store) projectionstest.Store { return &spoilt{store: s, noMoment: true} }},
 		"first use wins":         {"Usage", func(s *store) projectionstest.Store { return &spoilt{store: s, firstUse: true} }},
+		"reports count twice":    {"UsageOnce", func(s *store) projectionstest.Store { return &spoilt{store: s, oftenUsed: true} }},
+		"any batch is merged":    {"UsageOnce", func(s *store) projectionstest.Store { return &spoilt{store: s, anyUse: true} }},
 		"moments are exclusive":  {"Moments", func(s *store) projectionstest.Store { return &spoilt{store: s, earlier: true} }},
 		"pages lose their last":  {"Orders", func(s *store) projectionstest.Store { return &spoilt{store: s, lossy: true} }},
 	}
@@ -144,7 +146,7 @@ type spoilt struct {
 	swap                               func(*build, context.Context) error
 	noMoment, firstUse, earlier, lossy bool
 	seen, dreams, anywhere, many       bool
-	unaware                            bool
+	unaware, oftenUsed, anyUse         bool
 	blind                              string
 }
 
@@ -189,17 +191,23 @@ func (s *spoilt) Moment(ctx context.Context, at projections.At) (projections.Mom
 	return m, err
 }
 
-func (s *spoilt) Use(ctx context.Context, uses []projections.KeyUse) error {
-	if s.firstUse {
-		s.mu.Lock()
-		for _, u := range uses {
-			if at := s.used[u.Key]; u.At.Before(at) {
+func (s *spoilt) MergeUsage(ctx context.Context, b projections.UsageBatch) error {
+	s.mu.Lock()
+	for _, report := range b.Reports {
+		for _, u := range report.Uses {
+			if at := s.used[u.Key]; s.firstUse && u.At.Before(at) {
 				delete(s.used, u.Key)
 			}
 		}
-		s.mu.Unlock()
 	}
-	return s.store.Use(ctx, uses)
+	if s.oftenUsed {
+		clear(s.runs)
+	}
+	if s.anyUse {
+		b.From = s.upTo
+	}
+	s.mu.Unlock()
+	return s.store.MergeUsage(ctx, b)
 }
 
 func (s *spoilt) Lead(ctx context.Context) (projections.Lead, error) {

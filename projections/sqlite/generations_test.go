@@ -142,7 +142,7 @@ func TestUsesOutliveTables(t *testing.T) {
 			t.Errorf("%s: last used at %v, %v", when, key.LastUsedAt, err)
 		}
 	}
-	if err := store.Use(t.Context(), []projections.KeyUse{{Key: id, At: at}, {Key: id, At: at.Add(-time.Minute)}}); err != nil {
+	if err := projectionstest.Use(t.Context(), store, projections.KeyUse{Key: id, At: at}, projections.KeyUse{Key: id, At: at.Add(-time.Minute)}); err != nil {
 		t.Fatal(err)
 	}
 	check("at once")

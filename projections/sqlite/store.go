@@ -50,6 +50,7 @@ var (
 	_ projections.Store       = (*Store)(nil)
 	_ projections.Reader      = (*Store)(nil)
 	_ projections.UsageWriter = (*Store)(nil)
+	_ projections.UsageReader = (*Store)(nil)
 	_ projections.Describer   = (*Store)(nil)
 )
 
@@ -103,7 +104,7 @@ func (s *Store) open(ctx context.Context) error {
 // Close closes the files, and comparisons that are left open. A build that is not
 // swapped in is thrown away, whatever it is doing.
 func (s *Store) Close() error {
-	s.closed.Store(true)
+	already := s.closed.Swap(true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var err error
@@ -122,9 +123,8 @@ func (s *Store) Close() error {
 		err = errors.Join(err, g.close())
 	}
 	s.dropping.Wait()
-	if s.uses != nil {
+	if s.uses != nil && !already {
 		err = errors.Join(err, s.uses.close(err == nil && len(s.uncopied) == 0))
-		s.uses = nil
 	}
 	if err != nil {
 		return fmt.Errorf("close the read store %s: %w", s.path, err)

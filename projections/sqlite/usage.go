@@ -10,9 +10,16 @@ import (
 	"github.com/keyledger/keyledger/projections"
 )
 
+// usageVersion is the version of usage.db (PRAGMA user_version). The file is not made
+// anew, so that a new version must be made from the one before, by begin. Version 0 had
+// uses and state only, as has the beginning of usageTables.
+const usageVersion = 1
+
 // usageTables are those of usage.db. clean says that the copies in keys.last_used
 // are what uses says: not so from Open to Close, since either may lose what it last
-// wrote when the power goes.
+// wrote when the power goes. The position is that of what uses and days have, for they
+// are written together. The days of all keys lie side by side: they are written and
+// removed day by day.
 const usageTables = `
 CREATE TABLE IF NOT EXISTS uses (
 	key_id  TEXT PRIMARY KEY,
@@ -23,17 +30,39 @@ CREATE TABLE IF NOT EXISTS state (
 	clean INTEGER NOT NULL
 ) STRICT;
 INSERT OR IGNORE INTO state VALUES (1, 1);
+CREATE TABLE IF NOT EXISTS days (
+	day    INTEGER NOT NULL, -- since 1970
+	key_id TEXT NOT NULL,
+	count  INTEGER NOT NULL,
+	PRIMARY KEY (day, key_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS position (
+	one    INTEGER PRIMARY KEY CHECK (one = 1),
+	stream INTEGER NOT NULL, -- when it was made, nanoseconds since 1970
+	seq    INTEGER NOT NULL
+) STRICT;
+INSERT OR IGNORE INTO position VALUES (1, 0, 0);
+CREATE TABLE IF NOT EXISTS runs (
+	run    TEXT PRIMARY KEY,
+	number INTEGER NOT NULL, -- of its last report that was merged
+	seen   INTEGER NOT NULL  -- when, microseconds since 1970
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS runs_by_age ON runs (seen);
 `
 
 // usageID marks the file (PRAGMA application_id): "klus".
 const usageID = 0x6b6c7573
 
+// usageReaders is how many reads of the file run at once.
+const usageReaders = 2
+
 // usage is the file that says when keys were last used. It is not made from the
 // log, so it outlives every build. Safe for concurrent use.
 type usage struct {
-	path  string
-	db    *sql.DB // one connection
-	clean bool    // as the file had it
+	path    string
+	db      *sql.DB // one connection, that writes
+	readers *sql.DB // for counts of days
+	clean   bool    // as the file had it
 }
 
 func openUsage(ctx context.Context, path string) (*usage, error) {
@@ -42,21 +71,31 @@ func openUsage(ctx context.Context, path string) (*usage, error) {
 		return nil, err
 	}
 	u := &usage{path: path, db: db}
-	if err := u.begin(ctx); err != nil {
+	err = u.begin(ctx)
+	if err == nil {
+		u.readers, err = openDB(path, "rw", usageReaders, "busy_timeout(1000)", "query_only(1)")
+	}
+	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return u, nil
 }
 
 func (u *usage) begin(ctx context.Context) error {
-	var application, objects int
-	if err := u.db.QueryRowContext(ctx, "SELECT application_id, (SELECT count(*) FROM sqlite_schema) FROM pragma_application_id").Scan(&application, &objects); err != nil {
+	var application, version, objects int
+	const look = "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) FROM pragma_application_id, pragma_user_version"
+	if err := u.db.QueryRowContext(ctx, look).Scan(&application, &version, &objects); err != nil {
 		return err
 	}
 	if application != usageID && objects > 0 {
 		return foreign(u.path, "another program made it")
 	}
-	if _, err := u.db.ExecContext(ctx, fmt.Sprintf("PRAGMA journal_mode = WAL; PRAGMA application_id = %d; %s", usageID, usageTables)); err != nil {
+	if version > usageVersion {
+		return domain.NewError(domain.KindInternal, CodeForeign, u.path+" was made by a newer release",
+			"start that release, or move the file away: when and how often keys were used is then known from now on only")
+	}
+	if _, err := u.db.ExecContext(ctx, fmt.Sprintf("PRAGMA journal_mode = WAL; BEGIN IMMEDIATE; PRAGMA application_id = %d; %s; PRAGMA user_version = %d; COMMIT",
+		usageID, usageTables, usageVersion)); err != nil {
 		return err
 	}
 	if err := u.db.QueryRowContext(ctx, "SELECT clean FROM state").Scan(&u.clean); err != nil {
@@ -72,27 +111,7 @@ func (u *usage) close(clean bool) error {
 	if clean {
 		_, err = u.db.Exec("UPDATE state SET clean = 1") //nolint:noctx // the end of the store, which no context stops
 	}
-	return errors.Join(err, u.db.Close())
-}
-
-// note notes uses: the latest of each key counts.
-func (u *usage) note(ctx context.Context, used map[domain.KeyID]int64) error {
-	tx, err := u.db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }() // does nothing after Commit
-	stmt, err := tx.PrepareContext(ctx, "INSERT INTO uses VALUES (?, ?) ON CONFLICT DO UPDATE SET at = excluded.at WHERE at < excluded.at")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = stmt.Close() }()
-	for id, at := range used {
-		if _, err := stmt.ExecContext(ctx, string(id), at); err != nil {
-			return err
-		}
-	}
-	return tx.Commit()
+	return errors.Join(err, u.readers.Close(), u.db.Close())
 }
 
 // of returns when the keys were last used, as far as is known.
@@ -132,31 +151,6 @@ func (u *usage) copyAll(ctx context.Context, w *writer) error {
 		more = len(used) == usesPerCopy
 	}
 	return nil
-}
-
-// Use implements projections.UsageWriter.
-func (s *Store) Use(ctx context.Context, uses []projections.KeyUse) error {
-	const doing = "note the use of keys"
-	used := make(map[domain.KeyID]int64, len(uses))
-	for _, use := range uses {
-		used[use.Key] = max(used[use.Key], use.At.UnixMicro())
-	}
-	if len(used) == 0 {
-		return nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed.Load() {
-		return s.explain(doing, errClosed)
-	}
-	if err := s.uses.note(ctx, used); err != nil {
-		return s.explain(doing, errors.Join(ctx.Err(), err))
-	}
-	s.uncopied.add(used)
-	if s.build != nil {
-		s.build.used.add(used)
-	}
-	return s.explain(doing, s.copyUses(ctx))
 }
 
 // copyUses copies what was noted to the live tables; mu is held. What fails is

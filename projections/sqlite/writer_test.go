@@ -33,7 +33,7 @@ func TestCancelledWrites(t *testing.T) {
 	for range 2000 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(random.IntN(200))*time.Microsecond)
 		err := lead.Write(ctx, elsewhere)
-		uses := store.Use(ctx, []projections.KeyUse{{Key: "key_none", At: projectionstest.Start()}})
+		uses := projectionstest.Use(ctx, store, projections.KeyUse{Key: "key_none", At: projectionstest.Start()})
 		_, loads := lead.Load(ctx, projections.Lookup{Keys: []domain.KeyID{"key_none"}})
 		_, reads := store.Keys(ctx, projections.KeyQuery{Now: projectionstest.Start()})
 		cancel()
