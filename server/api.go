@@ -14,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/keyledger/keyledger/client"
+	"github.com/keyledger/keyledger/wire"
 )
 
 // newAPI makes the huma API: typed routes, and the document that is generated from
@@ -24,9 +25,9 @@ func (s *Server) newAPI() huma.API {
 	registry.RegisterTypeAlias(reflect.TypeFor[client.Optional[time.Time]](), reflect.TypeFor[*time.Time]())
 	format := huma.Format{
 		Marshal: marshalJSON,
-		// huma gets only bodies that decodeStrict has accepted. This is the same
+		// huma gets only bodies that wire.Decode has accepted. This is the same
 		// decoder, so that there is no second opinion on what they mean.
-		Unmarshal: func(data []byte, v any) error { return decodeStrict(data, v, "/expires_on", "/expires_at") },
+		Unmarshal: func(data []byte, v any) error { return wire.Decode(data, v, "/expires_on", "/expires_at") },
 	}
 	return huma.NewAPI(huma.Config{
 		OpenAPI:       s.newDocument(registry),
@@ -88,7 +89,7 @@ func checkBody(x *exchange, r *http.Request, e *endpoint) error {
 		return err
 	}
 	if len(data) > 0 || e.RequestBody.Required {
-		if err := decodeStrict(data, e.newBody(), e.nullable...); err != nil {
+		if err := wire.Decode(data, e.newBody(), e.nullable...); err != nil {
 			return err
 		}
 	}

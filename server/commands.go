@@ -6,6 +6,7 @@ import (
 	"github.com/keyledger/keyledger/client"
 	"github.com/keyledger/keyledger/command"
 	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/wire"
 )
 
 // keyOutput is the answer to a command about a key, or a read of one.
@@ -32,7 +33,7 @@ func (s *Server) request(ctx context.Context, idempotencyKey, ifMatch string) (c
 	x := exchangeOf(ctx)
 	return command.Request{
 		Authority: x.authority, ID: idempotencyKey, IfMatch: match,
-		RequestID: x.requestID, TraceParent: traceParent(x.request.Header.Get("Traceparent")),
+		RequestID: x.requestID, TraceParent: wire.TraceParent(x.request.Header.Get("Traceparent")),
 	}, nil
 }
 
@@ -80,7 +81,7 @@ func (s *Server) answer(ctx context.Context, o command.Outcome) *keyOutput {
 	x.account, x.keyID, x.seq = o.Key.Account, o.Key.ID, o.Seq
 	answer := &keyOutput{
 		ETag: etag(o.KeySeq),
-		Body: client.KeyResult{Key: wireKey(o.Key, o.KeySeq, s.now()), Seq: o.Seq},
+		Body: client.KeyResult{Key: wire.Key(o.Key, o.KeySeq, s.now()), Seq: o.Seq},
 	}
 	if !o.Token.IsZero() {
 		answer.Body.Token = o.Token.Reveal()

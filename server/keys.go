@@ -6,6 +6,7 @@ import (
 
 	"github.com/keyledger/keyledger/client"
 	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/wire"
 )
 
 const (
@@ -46,7 +47,7 @@ func (s *Server) createKey(ctx context.Context, in *createKeyInput) (*newKeyOutp
 	if err != nil {
 		return nil, err
 	}
-	outcome, err := s.done(s.cfg.Commands.CreateKey(ctx, request, newKey(in.Body)))
+	outcome, err := s.done(s.cfg.Commands.CreateKey(ctx, request, wire.NewKey(in.Body)))
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +68,7 @@ type updateKeyInput struct {
 }
 
 func (s *Server) updateKey(ctx context.Context, in *updateKeyInput) (*keyOutput, error) {
-	changes, err := keyChanges(in.Body)
+	changes, err := wire.KeyChanges(in.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +126,7 @@ type rotateKeyInput struct {
 }
 
 func (s *Server) rotateKey(ctx context.Context, in *rotateKeyInput) (*newKeyOutput, error) {
-	how, err := rotation(in.Body)
+	how, err := wire.Rotation(in.Body)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/keyledger/keyledger/client"
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/projections"
+	"github.com/keyledger/keyledger/wire"
 )
 
 const (
@@ -39,7 +40,7 @@ func (s *Server) createManagementKey(ctx context.Context, in *createManagementKe
 	if err != nil {
 		return nil, err
 	}
-	outcome, err := s.done(s.cfg.Commands.CreateKey(ctx, request, newManagementKey(in.Body)))
+	outcome, err := s.done(s.cfg.Commands.CreateKey(ctx, request, wire.NewManagementKey(in.Body)))
 	if err != nil {
 		return nil, err
 	}

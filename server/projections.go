@@ -9,6 +9,7 @@ import (
 	"github.com/keyledger/keyledger/client"
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/projections"
+	"github.com/keyledger/keyledger/wire"
 )
 
 const pathProjections = "/v1/projections"
@@ -123,7 +124,7 @@ func wireJob(j projections.Job) *client.ProjectionsJob {
 	}
 	return &client.ProjectionsJob{
 		Kind: string(j.Kind), Phase: string(j.Phase), Seq: j.Seq, TargetSeq: j.Target, Table: j.Table, Rows: j.Rows,
-		Differences: j.Differences, BeganAt: j.Began.UTC(), EndedAt: instant(j.Ended), Error: wireProjectionsError(j.Err),
+		Differences: j.Differences, BeganAt: j.Began.UTC(), EndedAt: wire.Instant(j.Ended), Error: wireProjectionsError(j.Err),
 	}
 }
 

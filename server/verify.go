@@ -9,6 +9,7 @@ import (
 	"github.com/keyledger/keyledger/client"
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/verify"
+	"github.com/keyledger/keyledger/wire"
 )
 
 const pathVerify = "/v1/verify"
@@ -77,7 +78,7 @@ func (s *Server) check(x *exchange, r *http.Request, mem *scratch) (verify.Resul
 		return verify.Result{}, err
 	}
 	request := &mem.request
-	if err := decodeStrict(mem.body, request); err != nil {
+	if err := wire.Decode(mem.body, request); err != nil {
 		return verify.Result{}, err
 	}
 	requirement, err := s.requirement(x, request, mem)

@@ -9,6 +9,7 @@ import (
 	"github.com/keyledger/keyledger/client"
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/verify"
+	"github.com/keyledger/keyledger/wire"
 )
 
 // TestVerifyAnswer holds the answer written by hand against the wire type.
@@ -25,10 +26,10 @@ func TestVerifyAnswer(t *testing.T) {
 	for _, r := range results {
 		want := client.VerifyResult{
 			Valid: r.Valid(), Code: string(r.Code), KeyID: string(r.KeyID), Account: string(r.Account),
-			Environment: string(r.Environment), ExpiresAt: instant(r.ExpiresAt), AsOfSeq: r.AsOfSeq,
+			Environment: string(r.Environment), ExpiresAt: wire.Instant(r.ExpiresAt), AsOfSeq: r.AsOfSeq,
 		}
 		if len(r.Scopes) > 0 {
-			want.Scopes = texts(r.Scopes)
+			want.Scopes = wire.Texts(r.Scopes)
 		}
 		if r.Code == "SOMETHING_NEW" {
 			want.Code = string(verify.CodeStale)
