@@ -13,13 +13,14 @@ import (
 
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore"
+	"github.com/keyledger/keyledger/eventstore/access"
 	"github.com/keyledger/keyledger/eventstore/embedded"
 	"github.com/keyledger/keyledger/eventstore/eventstoretest"
 )
 
 func TestUnavailable(t *testing.T) {
 	dir := t.TempDir()
-	s, err := embedded.Start(t.Context(), embedded.Config{DataDir: dir, Sync: embedded.SyncLazy, Listen: "127.0.0.1:0", Authenticate: everything})
+	s, err := embedded.Start(t.Context(), embedded.Config{DataDir: dir, Sync: embedded.SyncLazy, Listen: "127.0.0.1:0", Users: everything()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +58,7 @@ func TestUnavailable(t *testing.T) {
 	}
 	// The server comes back where it was, and everything goes on by itself.
 	again, err := embedded.Start(t.Context(), embedded.Config{
-		DataDir: dir, Sync: embedded.SyncLazy, Listen: strings.TrimPrefix(s.ClientURL(), "nats://"), Authenticate: everything,
+		DataDir: dir, Sync: embedded.SyncLazy, Listen: strings.TrimPrefix(s.ClientURL(), "nats://"), Users: everything(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -67,9 +68,7 @@ func TestUnavailable(t *testing.T) {
 	eventstoretest.MustAppend(t, log, eventstoretest.Meta("c"), eventstoretest.Created("acct_1", 1))
 }
 
-func everything(string, string) (embedded.Permissions, bool) {
-	return embedded.Permissions{Publish: []string{">"}, Subscribe: []string{">"}}, true
-}
+func everything() map[string]string { return map[string]string{"u": "p"} }
 
 func TestStorageLimit(t *testing.T) {
 	nc := eventstoretest.MustConnect(t, eventstoretest.MustServer(t, embedded.Config{Sync: embedded.SyncLazy, MaxStoreBytes: 64 << 10}))
@@ -100,7 +99,7 @@ func TestStorageBreaks(t *testing.T) {
 	external := mustWatched(t, silent)
 	node := mustWatched(t, told)
 	// A new file cannot be made, as on a full disk; that takes filling the present one.
-	messages := filepath.Join(dir, "jetstream", "$G", "streams", eventstore.StreamName, "msgs")
+	messages := filepath.Join(dir, "jetstream", access.AccountLog, "streams", eventstore.StreamName, "msgs")
 	if err := os.RemoveAll(messages); err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +127,7 @@ func TestStorageBreaks(t *testing.T) {
 
 // A caller that does not wait for the answer says nothing about the server.
 func TestCallerHangsUp(t *testing.T) {
-	s := eventstoretest.MustServer(t, embedded.Config{Sync: embedded.SyncLazy, Listen: "127.0.0.1:0", Authenticate: everything})
+	s := eventstoretest.MustServer(t, embedded.Config{Sync: embedded.SyncLazy, Listen: "127.0.0.1:0", Users: everything()})
 	proxy := eventstoretest.MustProxy(t, strings.TrimPrefix(s.ClientURL(), "nats://"))
 	nc, err := eventstore.Connect(t.Context(), eventstore.ConnectConfig{URL: "nats://" + proxy.Addr(), User: "u", Password: "p"})
 	if err != nil {

@@ -23,6 +23,8 @@ type ConnectConfig struct {
 	User, Password  string
 	CredentialsFile string
 	NKeySeedFile    string
+	// Identity is another way to say who connects; nil means those above.
+	Identity []nats.Option
 	// CAFile, CertFile and KeyFile are PEM files for TLS; "" means the system's
 	// roots and no client certificate.
 	CAFile, CertFile, KeyFile string
@@ -118,6 +120,7 @@ func connectOptions(cfg ConnectConfig) ([]nats.Option, error) {
 		}
 		opts = append(opts, opt)
 	}
+	opts = append(opts, cfg.Identity...)
 	if cfg.CAFile != "" {
 		opts = append(opts, nats.RootCAs(cfg.CAFile))
 	}

@@ -24,10 +24,7 @@ func leaseServer(t *testing.T) *embedded.Server {
 	t.Helper()
 	return eventstoretest.MustServer(t, embedded.Config{
 		Listen: "127.0.0.1:0", Sync: embedded.SyncLazy,
-		Authenticate: func(string, string) (embedded.Permissions, bool) {
-			all := []string{">"}
-			return embedded.Permissions{Publish: all, Subscribe: all}, true
-		},
+		Users: map[string]string{"node": "secret"},
 	})
 }
 

@@ -56,6 +56,7 @@ func sideConfig(side Side, replicas int) (jetstream.StreamConfig, error) {
 		cfg.Description = "keyledger: what became of commands"
 		cfg.Subjects = []string{OutcomePrefix + ".>"}
 		cfg.MaxAge, cfg.MaxMsgsPerSubject = outcomesAge, 1
+		cfg.RePublish = &jetstream.RePublish{Source: OutcomePrefix + ".>", Destination: AnnouncePrefix + ".>"}
 	case SideDead:
 		cfg.Description = "keyledger: commands that cannot succeed"
 		cfg.Subjects = []string{DeadPrefix + ".>"}
@@ -116,6 +117,9 @@ func sideDrift(want, got jetstream.StreamConfig) error {
 	}
 	if want.Storage != got.Storage {
 		fields = append(fields, DriftField{Name: "storage", Want: want.Storage.String(), Got: got.Storage.String()})
+	}
+	if want.RePublish != nil && (got.RePublish == nil || *got.RePublish != *want.RePublish) {
+		fields = append(fields, DriftField{Name: "republish", Want: fmt.Sprint(*want.RePublish), Got: fmt.Sprint(got.RePublish)})
 	}
 	if got.NoAck {
 		fields = append(fields, DriftField{Name: "no_ack", Want: "false", Got: "true"})

@@ -13,6 +13,9 @@ const (
 	OutcomePrefix = "keyledger.outcomes"
 	DeadPrefix    = "keyledger.dead"
 	UsagePrefix   = "keyledger.usage"
+	// AnnouncePrefix is where the stream of outcomes tells what it has stored to
+	// clients of another account. No stream keeps these.
+	AnnouncePrefix = "keyledger.announced"
 )
 
 // CommandAddress is what the subject of a command says: for which account, by

@@ -7,7 +7,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/keyledger/keyledger/domain"
-	"github.com/keyledger/keyledger/eventstore/embedded"
+	"github.com/keyledger/keyledger/eventstore"
 )
 
 // TestAuditorIsSentAway holds the node to it that a connection to its NATS server
@@ -39,7 +39,7 @@ func TestAuditorIsSentAway(t *testing.T) {
 			var conn *nats.Conn
 			eventually(t, "the new key lets its bearer in", func() (ok bool) {
 				var err error
-				conn, err = nats.Connect(w.address(t).NATSURL, nats.UserInfo(id, token), nats.CustomInboxPrefix(embedded.InboxPrefix(id)),
+				conn, err = nats.Connect(w.address(t).NATSURL, nats.UserInfo(id, token), nats.CustomInboxPrefix(eventstore.InboxPrefix(id)),
 					nats.ReconnectWait(10*time.Millisecond), nats.ClosedHandler(func(*nats.Conn) { close(closed) }),
 					nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})) // it prints by default
 				return err == nil

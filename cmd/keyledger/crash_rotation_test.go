@@ -13,6 +13,7 @@ import (
 
 	"github.com/keyledger/keyledger/client"
 	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/eventstore/access"
 	"github.com/keyledger/keyledger/internal/soak"
 )
 
@@ -51,7 +52,7 @@ func TestKilledInsideARotation(t *testing.T) {
 			}
 			args := []string{"--trace=" + at.call, fmt.Sprintf("--inject=%s:signal=SIGKILL:when=%d", at.call, at.nth)}
 			if at.block {
-				args = append(args, "--trace-path="+filepath.Join(dataDir, jetstreamDir, "$G", "streams", "KEYLEDGER_EVENTS", "msgs", "1.blk"))
+				args = append(args, "--trace-path="+filepath.Join(dataDir, jetstreamDir, access.AccountLog, "streams", "KEYLEDGER_EVENTS", "msgs", "1.blk"))
 			}
 			detach := p.attach(tracer, args...)
 			request := client.RotateKeyRequest{}

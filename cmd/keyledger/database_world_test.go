@@ -43,10 +43,7 @@ func newDatabaseWorld(t *testing.T) *databaseWorld {
 	w := &databaseWorld{t: t, postgres: postgrestest.MustServer(t)}
 	natsServer, err := embedded.Start(t.Context(), embedded.Config{
 		DataDir: t.TempDir(), Listen: "127.0.0.1:0", Sync: embedded.SyncLazy,
-		Authenticate: func(user, password string) (embedded.Permissions, bool) {
-			everything := []string{">"}
-			return embedded.Permissions{Publish: everything, Subscribe: everything}, user == "node" && password == "secret"
-		},
+		Users: map[string]string{"node": "secret"},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -21,7 +21,7 @@ import (
 func (x *examination) log(ctx context.Context) {
 	switch {
 	case x.cmd.NATSURL != "":
-		cfg, err := x.cmd.connectConfig()
+		cfg, _, err := x.cmd.connectConfig()
 		if err != nil {
 			f := explain(err)
 			x.fail("nats", f.do, "%s", f.what)

@@ -14,7 +14,6 @@ import (
 	"github.com/keyledger/keyledger/client"
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore"
-	"github.com/keyledger/keyledger/eventstore/embedded"
 )
 
 func TestReplayFilters(t *testing.T) {
@@ -135,7 +134,7 @@ func TestOfficialClientReadsTheSame(t *testing.T) {
 
 	token := w.operatorToken(t)
 	user := "key_" + token[len("kl_admin_"):len("kl_admin_")+16]
-	conn, err := nats.Connect(w.address(t).NATSURL, nats.UserInfo(user, token), nats.CustomInboxPrefix(embedded.InboxPrefix(user)),
+	conn, err := nats.Connect(w.address(t).NATSURL, nats.UserInfo(user, token), nats.CustomInboxPrefix(eventstore.InboxPrefix(user)),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})) // it prints by default
 	if err != nil {
 		t.Fatal(err)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/keyledger/keyledger/domain"
-	"github.com/keyledger/keyledger/eventstore/embedded"
 )
 
 // welcome waits until the node knows the whole history, makes sure that the
@@ -29,6 +28,9 @@ func (n *node) welcome(ctx context.Context, ready func()) error {
 	}
 	if err := n.awaitTables(ctx, head); err != nil {
 		return ignoreEnd(ctx, err)
+	}
+	if err := n.listenNATS(ctx); err != nil {
+		return err
 	}
 	remove, err := writeServerFile(n.DataDir, n.address)
 	if err != nil {
@@ -72,26 +74,6 @@ func (n *node) verifierReady(context.Context) error {
 	}
 	return nil
 }
-
-// auditor decides who may read the embedded log with a NATS client: the bearer of
-// a management key of the instance that may read the audit log. The user name is
-// the key's id and the password its token. An account's auditor would see every
-// account here, and goes through the HTTP API.
-func (n *node) auditor(user, password string) (embedded.Permissions, bool) {
-	authority, result := n.verifier.Authenticate(password)
-	if !result.Valid() || string(result.KeyID) != user || !mayAudit(authority) {
-		return embedded.Permissions{}, false
-	}
-	return embedded.Auditor(user), true
-}
-
-// mayStay reports whether an auditor who has connected may go on reading.
-func (n *node) mayStay(user string) bool {
-	authority, active := n.verifier.Active(domain.KeyID(user))
-	return active && mayAudit(authority)
-}
-
-func mayAudit(a domain.Authority) bool { return a.Instance() && a.May(domain.ScopeAuditRead) == nil }
 
 // explainNode finds the words for what keeps a node from starting or going on. Of
 // several causes it tells the first: the others mostly follow from it.

@@ -167,10 +167,7 @@ func mustCertificate(t *testing.T, dir string) *x509.Certificate {
 func TestServeOnAnotherNATS(t *testing.T) {
 	natsServer, err := embedded.Start(t.Context(), embedded.Config{
 		DataDir: t.TempDir(), Listen: "127.0.0.1:0",
-		Authenticate: func(user, password string) (embedded.Permissions, bool) {
-			everything := []string{">"}
-			return embedded.Permissions{Publish: everything, Subscribe: everything}, user == "node" && password == "secret"
-		},
+		Users: map[string]string{"node": "secret"},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,24 +1,24 @@
 // Package embedded runs a NATS server with JetStream inside the process, for an
 // installation of one node.
 //
-// It may import eventstore and nats-server. Called by cmd, and by tests.
+// It may import eventstore, eventstore/access and nats-server. Called by cmd, and by
+// tests.
 package embedded
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"github.com/keyledger/keyledger/eventstore/access"
 )
 
 // Sync says when the server forces what it stored to the disk.
@@ -36,10 +36,7 @@ const (
 	SyncLazy Sync = "lazy"
 )
 
-const (
-	startTimeout = 10 * time.Second
-	nodeUser     = "_node"
-)
+const startTimeout = 10 * time.Second
 
 // Config is what [Start] needs.
 type Config struct {
@@ -48,8 +45,12 @@ type Config struct {
 	// it, since the server itself would let two processes write the same files.
 	DataDir string
 	// Listen is a host and port for clients outside the process ("127.0.0.1:4222",
-	// port 0 for any); "" means none. They need credentials: see Authenticate.
+	// port 0 for any); "" means none. They need credentials: see Secrets.
 	Listen string
+	// ListenLater leaves the port closed until [Server.Listen]. Clients are refused by
+	// the operating system until then and try again; a refusal of their credentials,
+	// because nobody can check them yet, would be the end for most.
+	ListenLater bool
 	// ServerName; "" means "keyledger".
 	ServerName string
 	// Sync; "" means SyncAlways.
@@ -57,33 +58,29 @@ type Config struct {
 	// MaxStoreBytes bounds what the streams may take; 0 means three quarters of
 	// what the disk has free at the start.
 	MaxStoreBytes int64
-	// Authenticate says whether a client may connect and what it may do. nil
-	// refuses everybody. It runs on the connection's goroutine and must not log
-	// or keep the password.
-	Authenticate func(user, password string) (Permissions, bool)
-	// Allowed says whether a client that has connected may stay, at each look; nil
-	// means that all may. It runs on a goroutine of the server's own. A client that
-	// is sent away may come back as far as Authenticate lets it.
-	Allowed func(user string) bool
-	// AllowedInterval is how often Allowed is asked; 0 means every 2 s. A
-	// connection outlives its right by no more than this.
-	AllowedInterval time.Duration
+	// Secrets are the nkeys of connections inside the process, and what signs the
+	// permissions of those outside: whoever has them answers the auth callout, see
+	// [access.Open]. nil means new ones, so that nobody outside may connect.
+	Secrets *access.Secrets
+	// Users may connect from outside without the callout and do everything in the
+	// account of the streams; passwords by name. For tests that need a server of
+	// somebody else's.
+	Users map[string]string
 	// Logger; nil discards.
 	Logger *slog.Logger
 }
 
 // Server is a running server. It is safe for concurrent use.
 type Server struct {
-	nats   *server.Server
-	listen bool
-	secret string // the password of nodeUser; in-process connections only
-	logger *serverLogger
-	unlock func()
+	nats    *server.Server
+	listen  bool
+	secrets *access.Secrets
+	logger  *serverLogger
+	unlock  func()
 
-	stop     sync.Once
-	stopping chan struct{}
-	stopped  chan struct{}
-	expeller sync.WaitGroup
+	listening sync.Mutex // one call of Listen at a time
+	stop      sync.Once
+	stopped   chan struct{}
 }
 
 // Start starts a server and returns when it accepts connections and its streams
@@ -94,8 +91,14 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
-		listen: cfg.Listen != "", secret: rand.Text(), stopping: make(chan struct{}), stopped: make(chan struct{}),
+		listen: cfg.Listen != "", secrets: cfg.Secrets, stopped: make(chan struct{}),
 		logger: &serverLogger{logger: cfg.Logger, fatal: make(chan error, 1)},
+	}
+	if s.secrets == nil {
+		var err error
+		if s.secrets, err = access.NewSecrets(); err != nil {
+			return nil, fmt.Errorf("start the embedded NATS server: %w", err)
+		}
 	}
 	opts, err := s.options(cfg)
 	if err != nil {
@@ -107,12 +110,9 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if s.unlock, err = lockDir(cfg.DataDir); err != nil {
 		return nil, fmt.Errorf("start the embedded NATS server: %w", err)
 	}
-	if err := s.run(ctx, opts); err != nil {
+	if err := s.run(ctx, opts, cfg.ListenLater); err != nil {
 		s.unlock()
 		return nil, fmt.Errorf("start the embedded NATS server: %w", err)
-	}
-	if cfg.Allowed != nil {
-		s.expeller.Go(func() { s.expelLoop(cfg) })
 	}
 	if opts.SyncAlways {
 		return s, nil
@@ -126,18 +126,19 @@ func (s *Server) options(cfg Config) (*server.Options, error) {
 	if cfg.DataDir == "" {
 		return nil, errors.New("no data dir given")
 	}
-	opts := &server.Options{
-		ServerName:        cfg.ServerName,
-		JetStream:         true,
-		StoreDir:          cfg.DataDir,
-		JetStreamMaxStore: cfg.MaxStoreBytes,
-		// Readers must not be able to use up a number that the node's own reading needs.
-		JetStreamLimits:            server.JSLimitOpts{DefaultMaxConsumers: -1},
-		DisableJetStreamBanner:     true,
-		DontListen:                 cfg.Listen == "",
-		NoSigs:                     true,
-		CustomClientAuthentication: &authenticator{secret: s.secret, authenticate: cfg.Authenticate},
+	opts := &server.Options{}
+	if err := s.accounts(opts, cfg); err != nil {
+		return nil, err
 	}
+	opts.ServerName = cfg.ServerName
+	opts.JetStream = true
+	opts.StoreDir = cfg.DataDir
+	opts.JetStreamMaxStore = cfg.MaxStoreBytes
+	// Readers must not be able to use up a number that the node's own reading needs.
+	opts.JetStreamLimits = server.JSLimitOpts{DefaultMaxConsumers: -1}
+	opts.DisableJetStreamBanner = true
+	opts.DontListen = cfg.Listen == "" || cfg.ListenLater
+	opts.NoSigs = true
 	if opts.ServerName == "" {
 		opts.ServerName = "keyledger"
 	}
@@ -150,27 +151,38 @@ func (s *Server) options(cfg Config) (*server.Options, error) {
 	default:
 		return nil, fmt.Errorf("unknown sync mode %q: use %q, %q or %q", cfg.Sync, SyncAlways, SyncSecond, SyncLazy)
 	}
-	if cfg.Listen != "" {
-		host, port, err := net.SplitHostPort(cfg.Listen)
-		if err != nil {
-			return nil, fmt.Errorf("listen address %q: %w", cfg.Listen, err)
-		}
-		if opts.Port, err = strconv.Atoi(port); err != nil {
-			return nil, fmt.Errorf("listen address %q: the port is not a number", cfg.Listen)
-		}
-		if opts.Port == 0 {
-			opts.Port = server.RANDOM_PORT
-		}
-		opts.Host = host
+	return opts, address(opts, cfg.Listen)
+}
+
+// address says where clients are to be let in.
+func address(opts *server.Options, listen string) error {
+	if listen == "" {
+		return nil
 	}
-	return opts, nil
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return fmt.Errorf("listen address %q: %w", listen, err)
+	}
+	if opts.Port, err = strconv.Atoi(port); err != nil {
+		return fmt.Errorf("listen address %q: the port is not a number", listen)
+	}
+	if opts.Port == 0 {
+		opts.Port = server.RANDOM_PORT
+	}
+	opts.Host = host
+	return nil
 }
 
 // run starts the server and waits until it is ready. The server reports what
 // keeps it from starting only to its logger, so that is where it is taken from.
-func (s *Server) run(ctx context.Context, opts *server.Options) error {
-	if err := os.MkdirAll(filepath.Join(opts.StoreDir, "jetstream"), 0o700); err != nil {
+func (s *Server) run(ctx context.Context, opts *server.Options, later bool) error {
+	if err := makeStore(opts.StoreDir); err != nil {
 		return fmt.Errorf("data dir: %w", err)
+	}
+	if later {
+		if err := probe(ctx, opts); err != nil {
+			return startError(opts, err)
+		}
 	}
 	ns, err := server.NewServer(opts)
 	if err != nil {
@@ -212,23 +224,50 @@ func startError(opts *server.Options, err error) error {
 	}
 }
 
-// Connect returns a new connection inside the process, with every permission. Its
-// inboxes are out of every other client's reach. The caller closes it.
+// Listen opens the port, if the server was started with ListenLater. It may be
+// called again.
+func (s *Server) Listen() error {
+	s.listening.Lock()
+	defer s.listening.Unlock()
+	if !s.listen || s.nats.Addr() != nil {
+		return nil
+	}
+	s.nats.AcceptLoop(make(chan struct{})) // it returns when the port is open
+	select {
+	case err := <-s.logger.fatal:
+		return fmt.Errorf("listen for NATS clients: %w", err)
+	default:
+		return nil
+	}
+}
+
+// Connect returns a new connection inside the process, in the account of the
+// streams and with every permission there. The caller closes it.
 func (s *Server) Connect(ctx context.Context) (*nats.Conn, error) {
-	if err := ctx.Err(); err != nil {
+	return s.ConnectTo(ctx, access.AccountLog)
+}
+
+// ConnectTo is Connect for an account that [access.Secrets.Options] knows.
+func (s *Server) ConnectTo(ctx context.Context, account string) (*nats.Conn, error) {
+	opts, err := s.secrets.Options(account)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("connect to the embedded NATS server: %w", err)
 	}
-	nc, err := nats.Connect("", nats.InProcessServer(s.nats),
-		nats.Name("keyledger"), nats.UserInfo(nodeUser, s.secret), nats.CustomInboxPrefix(InboxPrefix(nodeUser)),
+	opts = append(opts, nats.InProcessServer(s.nats), nats.Name("keyledger"),
 		nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.ReconnectBufSize(-1),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { s.logger.Warnf("the node's connection: %v", err) }))
+	nc, err := nats.Connect("", opts...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the embedded NATS server: %w", err)
 	}
 	return nc, nil
 }
 
-// ClientURL returns the address for clients outside the process; "" if there is none.
+// ClientURL returns the address for clients outside the process; "" if there is
+// none. With ListenLater and any port it is known from [Server.Listen] on.
 func (s *Server) ClientURL() string {
 	if !s.listen {
 		return ""
@@ -249,10 +288,8 @@ func (s *Server) Fault() error {
 // context ends; it goes on stopping then. It may be called again.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop.Do(func() {
-		close(s.stopping)
 		go func() {
 			defer close(s.stopped)
-			s.expeller.Wait()
 			s.nats.Shutdown()
 			s.nats.WaitForShutdown()
 			s.unlock()

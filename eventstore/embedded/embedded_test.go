@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore"
 	"github.com/keyledger/keyledger/eventstore/embedded"
@@ -124,8 +126,8 @@ func TestLogs(t *testing.T) {
 				Sync: sync, Listen: "127.0.0.1:0",
 				Logger: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})),
 			})
-			site := site{server: s}
-			if _, err := site.connect(auditor, password); err == nil {
+			const password = "correct horse"
+			if _, err := nats.Connect(s.ClientURL(), nats.UserInfo("key_auditor", password)); err == nil {
 				t.Fatal("connected")
 			}
 			if got := strings.Contains(out.String(), "a power failure can lose"); got != warned {
@@ -135,7 +137,7 @@ func TestLogs(t *testing.T) {
 				t.Error("the server's lines are missing")
 			}
 			token := mustToken(t) // by mistake where the user's name belongs
-			if _, err := site.connect(token, password); err == nil {
+			if _, err := nats.Connect(s.ClientURL(), nats.UserInfo(token, password)); err == nil {
 				t.Fatal("connected")
 			}
 			if strings.Contains(out.String(), password) || strings.Contains(out.String(), token) {

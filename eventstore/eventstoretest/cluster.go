@@ -39,6 +39,7 @@ type nodeConfig struct {
 	ClientPort  int
 	ClusterPort int
 	Routes      map[string]string // addresses by node
+	File        string            // of configuration; "" means none, and that everybody may do everything
 }
 
 // NodeMain runs a node of a cluster and does not return, if this process was
@@ -61,15 +62,20 @@ func runNode(text string) error {
 	if err := json.Unmarshal([]byte(text), &cfg); err != nil {
 		return err
 	}
-	opts := &server.Options{
-		ServerName: cfg.Name, Host: "127.0.0.1", Port: cfg.ClientPort,
-		JetStream: true, StoreDir: cfg.Dir, SyncAlways: true, NoSigs: true, NoLog: true,
-		Cluster: server.ClusterOpts{
-			Name: "test", Host: "127.0.0.1", Port: cfg.ClusterPort, NoAdvertise: true,
-			// Each node asks for another name, and one that heard of a node by
-			// gossip gives its own: so there are no routes but those of Routes.
-			Username: cfg.Name, Password: cfg.Name,
-		},
+	opts := &server.Options{SyncAlways: true}
+	if cfg.File != "" {
+		var err error
+		if opts, err = server.ProcessConfigFile(cfg.File); err != nil {
+			return err
+		}
+	}
+	opts.ServerName, opts.Host, opts.Port = cfg.Name, "127.0.0.1", cfg.ClientPort
+	opts.JetStream, opts.StoreDir, opts.NoSigs, opts.NoLog = true, cfg.Dir, true, true
+	opts.Cluster = server.ClusterOpts{
+		Name: "test", Host: "127.0.0.1", Port: cfg.ClusterPort, NoAdvertise: true,
+		// Each node asks for another name, and one that heard of a node by gossip gives
+		// its own: so there are no routes but those of Routes.
+		Username: cfg.Name, Password: cfg.Name,
 	}
 	for name, addr := range cfg.Routes {
 		opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats", Host: addr, User: url.UserPassword(name, name)})
@@ -107,10 +113,17 @@ type node struct {
 // It stops when the test ends.
 func MustCluster(tb testing.TB) *Cluster {
 	tb.Helper()
+	return MustConfiguredCluster(tb, "")
+}
+
+// MustConfiguredCluster is MustCluster for servers that read a file of
+// configuration, as far as it does not say where they keep things and listen.
+func MustConfiguredCluster(tb testing.TB, file string) *Cluster {
+	tb.Helper()
 	var err error
 	for range portTries {
 		var c *Cluster
-		if c, err = startCluster(tb); err == nil {
+		if c, err = startCluster(tb, file); err == nil {
 			return c
 		}
 		tb.Logf("start a cluster: %v", err)
@@ -119,7 +132,7 @@ func MustCluster(tb testing.TB) *Cluster {
 	return nil
 }
 
-func startCluster(tb testing.TB) (*Cluster, error) {
+func startCluster(tb testing.TB, file string) (*Cluster, error) {
 	tb.Helper()
 	ports, err := freePorts(tb.Context(), 2*clusterSize)
 	if err != nil {
@@ -129,7 +142,7 @@ func startCluster(tb testing.TB) (*Cluster, error) {
 	for i := range clusterSize {
 		cfg := nodeConfig{
 			Name: nodeName(i), Dir: filepath.Join(tb.TempDir(), "nats"), Routes: make(map[string]string),
-			ClientPort: ports[i], ClusterPort: ports[clusterSize+i],
+			ClientPort: ports[i], ClusterPort: ports[clusterSize+i], File: file,
 		}
 		for j := range clusterSize {
 			if i == j {

@@ -13,9 +13,7 @@ import (
 func TestEmbedded(t *testing.T) {
 	s := eventstoretest.MustServer(t, embedded.Config{
 		Listen: "127.0.0.1:0",
-		Authenticate: func(user, password string) (embedded.Permissions, bool) {
-			return embedded.Permissions{Publish: []string{">"}, Subscribe: []string{">"}}, user == "suite" && password == "suite"
-		},
+		Users:  map[string]string{"suite": "suite"},
 	})
 	addr := strings.TrimPrefix(s.ClientURL(), "nats://")
 	proxy := eventstoretest.MustProxy(t, addr)

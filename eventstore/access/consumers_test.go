@@ -1,4 +1,4 @@
-package embedded_test
+package access_test
 
 import (
 	"errors"
@@ -8,21 +8,25 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore"
 	"github.com/keyledger/keyledger/eventstore/eventstoretest"
 )
 
+const auditor = "key_auditor"
+
 // A reader may have the server keep consumers, durable ones too, but not for long
 // once it does not read them.
 func TestIdleConsumersGo(t *testing.T) {
-	s := mustSite(t)
+	s := mustEmbedded(t)
+	s.keys.add(auditor, domain.RootAccount, domain.ScopeAuditRead)
 	js, err := jetstream.New(s.mustConnect(t, auditor))
 	if err != nil {
 		t.Fatal(err)
 	}
 	durable := func(idle time.Duration) (jetstream.Consumer, error) {
 		name := "d" + strconv.FormatInt(int64(idle), 10)
-		return js.CreateConsumer(t.Context(), stream, jetstream.ConsumerConfig{Durable: name, AckPolicy: jetstream.AckNonePolicy, InactiveThreshold: idle})
+		return js.CreateConsumer(t.Context(), eventstore.StreamName, jetstream.ConsumerConfig{Durable: name, AckPolicy: jetstream.AckNonePolicy, InactiveThreshold: idle})
 	}
 	c, err := durable(0)
 	if err != nil {
@@ -46,17 +50,18 @@ func TestIdleConsumersGo(t *testing.T) {
 // The server's default would be used up after a thousand, and the node could not
 // read its own log any more.
 func TestConsumersDoNotRunOut(t *testing.T) {
-	s := mustSite(t)
+	s := mustEmbedded(t)
+	s.keys.add(auditor, domain.RootAccount, domain.ScopeAuditRead)
 	js, err := jetstream.New(s.mustConnect(t, auditor))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 1001 {
-		if _, err := js.CreateConsumer(t.Context(), stream, jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true}); err != nil {
+		if _, err := js.CreateConsumer(t.Context(), eventstore.StreamName, jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	log := eventstoretest.MustOpen(t, eventstore.Config{Conn: eventstoretest.MustConnect(t, s.server)})
+	log := eventstoretest.MustOpen(t, eventstore.Config{Conn: s.node})
 	n := 0
 	for _, err := range log.Replay(t.Context(), eventstore.Filter{}) {
 		if err != nil {
