@@ -20,7 +20,6 @@ import (
 	"github.com/keyledger/keyledger/command"
 	"github.com/keyledger/keyledger/deadlines"
 	"github.com/keyledger/keyledger/eventstore"
-	"github.com/keyledger/keyledger/eventstore/access"
 	"github.com/keyledger/keyledger/eventstore/embedded"
 	"github.com/keyledger/keyledger/internal/keyring"
 	"github.com/keyledger/keyledger/projections"
@@ -38,13 +37,9 @@ type node struct {
 	now     func() time.Time
 	metrics *prometheus.Registry
 
-	listener   net.Listener
-	natsServer *embedded.Server // nil on a cluster
-
+	listener net.Listener
 	keys     *keyring.Keyring
 	conn     *nats.Conn
-	clients  *nats.Conn // in the account of producers and auditors; nil if this node does not let them in
-	door     *access.Door
 	fault    func() error // what the embedded server knows to be wrong with its disk; nil without one
 	log      *eventstore.Log
 	verifier *verify.Verifier
@@ -68,7 +63,7 @@ func startNode(ctx context.Context, s settings, logger *slog.Logger, now func() 
 	n := &node{settings: s, logger: logger, now: now, metrics: prometheus.NewRegistry()}
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, step := range []func(context.Context) error{
-		n.takeDataDir, n.listen, n.loadKeyring, n.makeVerifier, n.openLog, n.openAccess, n.openTables, n.checkHistory, n.makeHandler, n.makeDeadlines, n.makeServer,
+		n.takeDataDir, n.listen, n.loadKeyring, n.makeVerifier, n.openLog, n.openTables, n.checkHistory, n.makeHandler, n.makeDeadlines, n.makeServer,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, n.close(ctx))
@@ -175,18 +170,15 @@ func (n *node) connect(ctx context.Context) (err error) {
 		n.conn, err = eventstore.Connect(ctx, n.nats)
 		return err
 	}
-	// Whoever knows them is in this process, so that they need not outlive it.
-	if n.secrets, err = access.NewSecrets(); err != nil {
-		return err
-	}
 	natsServer, err := embedded.Start(ctx, embedded.Config{
-		DataDir: n.DataDir, Listen: n.NATSListen, ListenLater: true, Sync: embedded.Sync(n.Sync), Secrets: n.secrets, Logger: n.logger,
+		DataDir: n.DataDir, Listen: n.NATSListen, Sync: embedded.Sync(n.Sync), Authenticate: n.auditor, Allowed: n.mayStay, Logger: n.logger,
 	})
 	if err != nil {
 		return err
 	}
 	n.onClose(natsServer.Shutdown)
-	n.natsServer, n.fault = natsServer, natsServer.Fault
+	n.fault = natsServer.Fault
+	n.address.NATSURL = natsServer.ClientURL()
 	n.conn, err = natsServer.Connect(ctx)
 	return err
 }
@@ -207,13 +199,13 @@ func (n *node) makeServer(context.Context) error {
 		Projections: n.tables, Describer: n.table,
 		MaxReads: n.maxReads(), MaxReadsPerKey: n.maxReads() / 2,
 		Tables: n.tables,
-		Parts: append([]server.Part{
+		Parts: []server.Part{
 			{Name: "log", Check: func(context.Context) error { return n.log.Health() }},
 			{Name: "verifier", Check: n.verifierReady},
 			{Name: "tables", Check: n.tablesReady, Optional: true},
 			{Name: "tables built", Check: n.tablesBuilt},
 			{Name: "deadlines", Check: func(context.Context) error { return n.deadlines.Health() }, Optional: true},
-		}, n.accessPart()...),
+		},
 		Catalogue: n.catalogue, Version: readBuildInfo().Version, Now: n.now, Logger: n.logger, Metrics: n.metrics,
 	})
 	n.server = s
@@ -242,7 +234,6 @@ func (n *node) run(ctx context.Context, ready func()) (err error) {
 	feed(func(ctx context.Context) error { return n.verifier.Run(ctx, n.log) })
 	feed(n.runTables)
 	feed(n.runDeadlines)
-	feed(n.lookAfterClients)
 	group.Go(func() error {
 		defer closeDoors()
 		return n.welcome(doors, ready)
