@@ -56,7 +56,9 @@ type Key struct {
 	RotatedFrom  string     `json:"rotated_from" doc:"The key that this one was put in the place of."`
 	ReplacedBy   string     `json:"replaced_by" doc:"The key that was put in this one's place."`
 	EndsAt       *time.Time `json:"ends_at" doc:"When a rotated key stops working."`
-	Seq          uint64     `json:"seq" doc:"The sequence number of the key's last event. It is the ETag too."`
+	// LastUsedSinceRotationAt tells whether a rotated key can be ended before its time.
+	LastUsedSinceRotationAt *time.Time `json:"last_used_since_rotation_at" doc:"When the token of a rotated key was last used after the rotation; null: not since, as far as is reported, or it was not rotated. Uses are reported every minute."`
+	Seq                     uint64     `json:"seq" doc:"The sequence number of the key's last event. It is the ETag too."`
 }
 
 // Grants is what a management key may give to the keys it makes.

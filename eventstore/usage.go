@@ -95,7 +95,8 @@ type UsageBatch struct {
 // is left out. Of a position in another stream than there is, or beyond its end, it
 // begins with the first report. What is no report is left out and logged.
 //
-// It returns when the context ends (its error) or when handle fails (that error).
+// It returns when the context ends (its error), when handle fails (that error), or
+// when the stream is not configured as it must be (*[DriftError]).
 func (l *Log) TailUsage(ctx context.Context, from UsagePosition, handle func(context.Context, UsageBatch) error) error {
 	t := &usageTail{log: l, at: from, handle: handle}
 	for pause := retryFirst; ; pause = min(2*pause, retryMost) {

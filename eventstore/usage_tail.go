@@ -37,6 +37,9 @@ type usageItem struct {
 // session reads through one consumer until it fails or ctx ends.
 func (t *usageTail) session(ctx context.Context) error {
 	stream, err := t.log.OpenSide(ctx, SideUsage)
+	if _, drifted := errors.AsType[*DriftError](err); drifted {
+		return final(err)
+	}
 	if err != nil {
 		return err
 	}

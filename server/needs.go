@@ -36,6 +36,11 @@ type KeyReader interface {
 	CountKeys(context.Context, projections.KeyQuery) (projections.Count, error)
 }
 
+// UsageReader reads how often keys were used; the read stores of projections do.
+type UsageReader interface {
+	DailyUse(ctx context.Context, id domain.KeyID, from, to projections.Day) ([]projections.DayUse, error)
+}
+
 // AuditReader reads the audit log, and what of it belongs to a time; the read stores
 // of projections do.
 type AuditReader interface {

@@ -10,6 +10,7 @@ import (
 // routes registers every route.
 func (s *Server) routes() {
 	s.keyRoutes()
+	s.usageRoutes()
 	s.verifyRoutes()
 	s.eventRoutes()
 	s.auditRoutes()

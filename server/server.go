@@ -23,6 +23,7 @@ type Config struct {
 	Commands    Commands    // required
 	Keys        KeyReader   // required
 	Audit       AuditReader // required
+	Usage       UsageReader // required
 	Verifier    Verifier    // required
 	History     History     // required
 	Projections Projections // required
@@ -107,9 +108,9 @@ type Server struct {
 
 // New makes a server. It starts nothing.
 func New(cfg Config) (*Server, error) {
-	if cfg.Commands == nil || cfg.Keys == nil || cfg.Audit == nil || cfg.Verifier == nil || cfg.History == nil ||
+	if cfg.Commands == nil || cfg.Keys == nil || cfg.Audit == nil || cfg.Usage == nil || cfg.Verifier == nil || cfg.History == nil ||
 		cfg.Projections == nil || cfg.Describer == nil {
-		return nil, errors.New("server: Commands, Keys, Audit, Verifier, History, Projections and Describer are required")
+		return nil, errors.New("server: Commands, Keys, Audit, Usage, Verifier, History, Projections and Describer are required")
 	}
 	cfg = cfg.withDefaults()
 	counters, err := newMetrics(cfg.Metrics)

@@ -12,5 +12,6 @@ import (
 func wireRecord(r projections.KeyRecord, now time.Time) client.Key {
 	w := wire.Key(r.Key, r.Seq, now)
 	w.LastUsedAt = wire.Instant(r.LastUsedAt)
+	w.LastUsedSinceRotationAt = optionalTime(usedSinceRotation(r))
 	return w
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/keyledger/keyledger/command"
 	"github.com/keyledger/keyledger/deadlines"
 	"github.com/keyledger/keyledger/eventstore"
+	"github.com/keyledger/keyledger/eventstore/access"
 	"github.com/keyledger/keyledger/eventstore/embedded"
 	"github.com/keyledger/keyledger/internal/keyring"
 	"github.com/keyledger/keyledger/projections"
@@ -37,14 +38,20 @@ type node struct {
 	now     func() time.Time
 	metrics *prometheus.Registry
 
-	listener net.Listener
+	listener   net.Listener
+	natsServer *embedded.Server // nil on a cluster
+
 	keys     *keyring.Keyring
 	conn     *nats.Conn
+	clients  *nats.Conn // in the account of producers and auditors; nil if this node does not let them in
+	door     *access.Door
 	fault    func() error // what the embedded server knows to be wrong with its disk; nil without one
 	log      *eventstore.Log
 	verifier *verify.Verifier
 	table    readStore
 	tables   *projections.Projector
+	reporter *verify.Reporter
+	usage    *projections.UsageFeed
 	handler  *command.Handler
 	server   *server.Server
 
@@ -63,7 +70,7 @@ func startNode(ctx context.Context, s settings, logger *slog.Logger, now func() 
 	n := &node{settings: s, logger: logger, now: now, metrics: prometheus.NewRegistry()}
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, step := range []func(context.Context) error{
-		n.takeDataDir, n.listen, n.loadKeyring, n.makeVerifier, n.openLog, n.openTables, n.checkHistory, n.makeHandler, n.makeDeadlines, n.makeServer,
+		n.takeDataDir, n.listen, n.loadKeyring, n.makeVerifier, n.openLog, n.openAccess, n.openTables, n.checkHistory, n.makeHandler, n.makeDeadlines, n.makeServer,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, n.close(ctx))
@@ -170,15 +177,18 @@ func (n *node) connect(ctx context.Context) (err error) {
 		n.conn, err = eventstore.Connect(ctx, n.nats)
 		return err
 	}
+	// Whoever knows them is in this process, so that they need not outlive it.
+	if n.secrets, err = access.NewSecrets(); err != nil {
+		return err
+	}
 	natsServer, err := embedded.Start(ctx, embedded.Config{
-		DataDir: n.DataDir, Listen: n.NATSListen, Sync: embedded.Sync(n.Sync), Authenticate: n.auditor, Allowed: n.mayStay, Logger: n.logger,
+		DataDir: n.DataDir, Listen: n.NATSListen, ListenLater: true, Sync: embedded.Sync(n.Sync), Secrets: n.secrets, Logger: n.logger,
 	})
 	if err != nil {
 		return err
 	}
 	n.onClose(natsServer.Shutdown)
-	n.fault = natsServer.Fault
-	n.address.NATSURL = natsServer.ClientURL()
+	n.natsServer, n.fault = natsServer, natsServer.Fault
 	n.conn, err = natsServer.Connect(ctx)
 	return err
 }
@@ -195,17 +205,17 @@ func (n *node) makeHandler(context.Context) error {
 
 func (n *node) makeServer(context.Context) error {
 	s, err := server.New(server.Config{
-		Commands: n.handler, Keys: n.reader(), Audit: n.reader(), Verifier: n.verifier, History: n.log,
+		Commands: n.handler, Keys: n.reader(), Audit: n.reader(), Usage: n.table, Verifier: n.verifier, History: n.log,
 		Projections: n.tables, Describer: n.table,
 		MaxReads: n.maxReads(), MaxReadsPerKey: n.maxReads() / 2,
 		Tables: n.tables,
-		Parts: []server.Part{
+		Parts: append([]server.Part{
 			{Name: "log", Check: func(context.Context) error { return n.log.Health() }},
 			{Name: "verifier", Check: n.verifierReady},
 			{Name: "tables", Check: n.tablesReady, Optional: true},
 			{Name: "tables built", Check: n.tablesBuilt},
 			{Name: "deadlines", Check: func(context.Context) error { return n.deadlines.Health() }, Optional: true},
-		},
+		}, n.accessPart()...),
 		Catalogue: n.catalogue, Version: readBuildInfo().Version, Now: n.now, Logger: n.logger, Metrics: n.metrics,
 	})
 	n.server = s
@@ -233,15 +243,19 @@ func (n *node) run(ctx context.Context, ready func()) (err error) {
 	feed(n.log.Watch)
 	feed(func(ctx context.Context) error { return n.verifier.Run(ctx, n.log) })
 	feed(n.runTables)
+	feed(n.mergeUsage)
 	feed(n.runDeadlines)
+	feed(n.lookAfterClients)
 	group.Go(func() error {
 		defer closeDoors()
 		return n.welcome(doors, ready)
 	})
+	endReports := n.startReports(ctx)
 	serveErr := n.server.Serve(doors, n.listener)
 	if ctx.Err() != nil {
 		n.logger.InfoContext(ctx, "requests are done; closing")
 	}
+	endReports()
 	stopFeeds()
 	return errors.Join(group.Wait(), serveErr)
 }

@@ -22,6 +22,8 @@ import (
 type readStore interface { //nolint:interfacebloat // the sum of what others ask for, a few methods each
 	projections.Store
 	projections.Reader
+	projections.UsageWriter
+	projections.UsageReader
 	projections.Describer
 	Close() error
 }

@@ -12,9 +12,11 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore"
+	"github.com/keyledger/keyledger/eventstore/access"
 )
 
 // serveCommand holds the settings of a node. Without any of them it runs alone:
@@ -53,6 +55,7 @@ type database struct {
 type externalNATS struct {
 	NATSURL          string `group:"An external log" name:"nats-url" placeholder:"URL" fromenv:"KEYLEDGER_NATS_URL" help:"NATS cluster to use instead of the embedded server. Secrets are given then (--keyring), not generated. What is acknowledged is on its disks only if its servers run with jetstream.sync_interval: always."`
 	NATSReplicas     int    `group:"An external log" name:"nats-replicas" default:"3" placeholder:"1|3" enum:"1,3" fromenv:"KEYLEDGER_NATS_REPLICAS" help:"How many of its servers keep the log. Default: ${default}."`
+	NATSSecrets      string `group:"An external log" name:"nats-secrets" placeholder:"FILE" fromenv:"KEYLEDGER_NATS_SECRETS" help:"File that keyledger nats setup made together with the configuration of the servers. Nodes that have it say who may connect to them with a management key; it also holds the credentials of the nodes themselves."`
 	NATSCreds        string `group:"An external log" name:"nats-creds" placeholder:"FILE" fromenv:"KEYLEDGER_NATS_CREDS" help:"Credentials file (JWT)."`
 	NATSNkey         string `group:"An external log" name:"nats-nkey" placeholder:"FILE" fromenv:"KEYLEDGER_NATS_NKEY" help:"File with an nkey seed."`
 	NATSUser         string `group:"An external log" name:"nats-user" placeholder:"NAME" fromenv:"KEYLEDGER_NATS_USER" help:"User; its password is in --nats-password-file."`
@@ -98,6 +101,9 @@ type settings struct {
 	format    domain.TokenFormat
 	tls       *tls.Config // nil: plain HTTP
 	nats      eventstore.ConnectConfig
+	secrets   *access.Secrets // nil on a cluster that is not asked about clients
+
+	usageEvery time.Duration // how often use is reported; 0: every minute. Tests do not wait so long
 }
 
 func (c serveCommand) settings() (settings, error) {
@@ -125,7 +131,7 @@ func (c serveCommand) settings() (settings, error) {
 		return s, err
 	}
 	if c.NATSURL != "" {
-		s.nats, err = c.connectConfig()
+		s.nats, s.secrets, err = c.connectConfig()
 		return s, err
 	}
 	if c.NATSListen == "none" {
@@ -153,26 +159,39 @@ func isLoopback(host string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-func (e externalNATS) connectConfig() (eventstore.ConnectConfig, error) {
+// connectConfig reads what is needed to connect to the cluster, and the secrets of
+// its nodes if they were given.
+func (e externalNATS) connectConfig() (eventstore.ConnectConfig, *access.Secrets, error) {
 	cfg := eventstore.ConnectConfig{
 		URL: e.NATSURL, Name: "keyledger", User: e.NATSUser, CredentialsFile: e.NATSCreds, NKeySeedFile: e.NATSNkey,
 		CAFile: e.NATSCA, CertFile: e.NATSCert, KeyFile: e.NATSKey,
 	}
 	for address := range strings.SplitSeq(e.NATSURL, ",") {
 		if u, err := url.Parse(address); err != nil || u.User != nil {
-			return cfg, usagef("use nats://host:port; credentials go into --nats-creds, --nats-nkey, or --nats-user and --nats-password-file",
+			return cfg, nil, usagef("use nats://host:port; credentials go into --nats-creds, --nats-nkey, or --nats-user and --nats-password-file",
 				"--nats-url is not an address, or holds credentials")
 		}
 	}
+	if e.NATSSecrets != "" {
+		if e.NATSCreds+e.NATSNkey+e.NATSUser+e.NATSPasswordFile != "" {
+			return cfg, nil, usagef("leave out --nats-creds, --nats-nkey, --nats-user and --nats-password-file", "--nats-secrets holds the credentials already")
+		}
+		secrets, err := access.LoadSecrets(e.NATSSecrets)
+		if err != nil {
+			return cfg, nil, failf("give the file that keyledger nats setup made", "%w", err)
+		}
+		cfg.Identity, err = secrets.Options(access.AccountLog)
+		return cfg, secrets, err
+	}
 	if e.NATSPasswordFile == "" {
-		return cfg, nil
+		return cfg, nil, nil
 	}
 	password, err := os.ReadFile(e.NATSPasswordFile)
 	if err != nil {
-		return cfg, failf("check the path and who may read it", "read the password for NATS: %w", err)
+		return cfg, nil, failf("check the path and who may read it", "read the password for NATS: %w", err)
 	}
 	cfg.Password = strings.TrimSpace(string(password))
-	return cfg, nil
+	return cfg, nil, nil
 }
 
 func readCatalogue(path string) (*domain.Catalogue, error) {

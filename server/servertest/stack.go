@@ -152,7 +152,7 @@ func (s *Stack) build(cfg Config, keys *keyring.Keyring) (err error) {
 		return err
 	}
 	config := server.Config{
-		Commands: s.Commands, Keys: s.Table, Audit: s.Table, Verifier: s.Verifier, History: s.Log,
+		Commands: s.Commands, Keys: s.Table, Audit: s.Table, Usage: s.Table, Verifier: s.Verifier, History: s.Log,
 		Tables: s.Projector, Projections: s.Projector, Describer: s.Table, Now: cfg.Now, Logger: cfg.Logger, Metrics: s.Metrics,
 	}
 	if cfg.Adjust != nil {
