@@ -70,7 +70,7 @@ func startNode(ctx context.Context, s settings, logger *slog.Logger, now func() 
 	n := &node{settings: s, logger: logger, now: now, metrics: prometheus.NewRegistry()}
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, step := range []func(context.Context) error{
-		n.takeDataDir, n.listen, n.loadKeyring, n.makeVerifier, n.openLog, n.openAccess, n.openTables, n.checkHistory, n.makeHandler, n.makeDeadlines, n.makeServer,
+		n.takeDataDir, n.listen, n.loadKeyring, n.makeVerifier, n.openLog, n.openAccess, n.openTables, n.checkHistory, n.makeHandler, n.makeDeadlines, n.makeUsage, n.makeServer,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, n.close(ctx))
