@@ -53,7 +53,9 @@ func TestIsolation(t *testing.T) {
 		{"POST", "/v1/keys/", "/revoke", `{"reason":"mine now"}`, keys},
 		{"POST", "/v1/keys/", "/rotate", `{}`, keys},
 		{"GET", "/v1/keys/", "/events", "", keys},
+		{"GET", "/v1/keys/", "/usage", "", keys},
 		{"GET", "/v1/management-keys/", "", "", managementKeys},
+		{"GET", "/v1/management-keys/", "/usage", "", managementKeys},
 		{"GET", "/v1/management-keys/", "?at=2020-01-01T00:00:00Z", "", managementKeys},
 		{"POST", "/v1/management-keys/", "/revoke", `{}`, managementKeys},
 	}

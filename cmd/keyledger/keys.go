@@ -14,6 +14,7 @@ type keysCommand struct {
 	List    keysList    `cmd:"" help:"List keys."`
 	Show    keysShow    `cmd:"" help:"Show one key."`
 	History keysHistory `cmd:"" help:"Show what happened to a key."`
+	Usage   keysUsage   `cmd:"" help:"Show how often a key was used."`
 	Update  keysUpdate  `cmd:"" help:"Change a key."`
 	Rotate  keysRotate  `cmd:"" help:"Put a new key in a key's place."`
 	Revoke  keysRevoke  `cmd:"" help:"End a key for good."`

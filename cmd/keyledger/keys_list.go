@@ -308,7 +308,7 @@ func (c keysShow) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	return a.printKey(c.outputFlag, key)
+	return a.printKey(c.outputFlag, key, len(opts) > 0)
 }
 
 // notThen says that a key was not there at the moment that was asked for: it may be

@@ -84,8 +84,8 @@ func shortScopes(k client.Key) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(k.Scopes[:shownScopes-1], ", "), len(k.Scopes)-shownScopes+1)
 }
 
-// printKey shows all there is to know about one key.
-func (a *app) printKey(o outputFlag, k client.Key) error {
+// printKey shows all there is to know about one key. Of the past nothing is known of use.
+func (a *app) printKey(o outputFlag, k client.Key, past bool) error {
 	if a.machine(o) {
 		return a.printJSON(k)
 	}
@@ -119,6 +119,9 @@ func (a *app) printKey(o outputFlag, k client.Key) error {
 	t.pair("rotated from", k.RotatedFrom)
 	t.pair("replaced by", k.ReplacedBy)
 	t.pair("ends", instant(k.EndsAt, ""))
+	if !past {
+		t.pair("old token", sinceRotation(k, a.now()))
+	}
 	t.pair("seq", fmt.Sprint(k.Seq))
 	return t.flush()
 }
