@@ -71,7 +71,7 @@ type envelope struct {
 	DataContentType *string                   `json:"datacontenttype"`
 	DataSchema      *string                   `json:"dataschema"`
 	Data            jsontext.Value            `json:"data"`
-	Extensions      map[string]jsontext.Value `json:",inline"`
+	Extensions      map[string]jsontext.Value `json:",embed"`
 }
 
 // read reads a message. The request is what could be read, whatever the error, which
@@ -191,7 +191,7 @@ func extensionName(name string) bool {
 // onKey is the data of a command about a key: the body that HTTP takes, with the key.
 type onKey[T any] struct {
 	KeyID string `json:"key_id"`
-	Body  T      `json:",inline"`
+	Body  T      `json:",embed"`
 }
 
 // readData reads the data of the command.
