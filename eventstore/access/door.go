@@ -47,6 +47,8 @@ type Config struct {
 	// Interval is how often open connections are looked at; 0 means 1 s. A connection
 	// outlives the end of its key by about this long.
 	Interval time.Duration
+	// PageSize is how many connections a server lists at once; 0 means 1024.
+	PageSize int
 	// Logger; nil discards.
 	Logger *slog.Logger
 	// Registerer of the metrics keyledger_nats_…; nil means none.
@@ -55,6 +57,7 @@ type Config struct {
 
 const (
 	defaultInterval = time.Second
+	defaultPageSize = 1024
 	openTimeout     = 10 * time.Second
 	// workers answer the callout, and queueSize requests may wait for them. What
 	// comes above that is dropped: the server refuses it after its own time. So a
@@ -99,6 +102,9 @@ func Open(ctx context.Context, cfg Config) (*Door, error) {
 	}
 	if cfg.Interval == 0 {
 		cfg.Interval = defaultInterval
+	}
+	if cfg.PageSize == 0 {
+		cfg.PageSize = defaultPageSize
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

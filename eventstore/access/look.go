@@ -15,8 +15,6 @@ import (
 )
 
 const (
-	// pageSize is how many connections of a server are looked at in one answer.
-	pageSize = 1024
 	// quiet is how long no server answers before all are taken to have answered.
 	quiet = 250 * time.Millisecond
 	// lookTimeout bounds one look.
@@ -107,7 +105,7 @@ func (d *Door) firstPages(ctx context.Context) ([]page, error) {
 		return nil, fmt.Errorf("list the connections: %w", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	body, err := json.Marshal(pageRequest{Auth: true, Account: AccountClients, Limit: pageSize})
+	body, err := json.Marshal(pageRequest{Auth: true, Account: AccountClients, Limit: d.cfg.PageSize})
 	if err != nil {
 		return nil, fmt.Errorf("list the connections: %w", err)
 	}
@@ -135,7 +133,7 @@ func (d *Door) firstPages(ctx context.Context) ([]page, error) {
 }
 
 func (d *Door) nextPage(ctx context.Context, server string, offset int) (*page, error) {
-	body, err := json.Marshal(pageRequest{Auth: true, Account: AccountClients, Offset: offset, Limit: pageSize})
+	body, err := json.Marshal(pageRequest{Auth: true, Account: AccountClients, Offset: offset, Limit: d.cfg.PageSize})
 	if err != nil {
 		return nil, fmt.Errorf("list the connections: %w", err)
 	}

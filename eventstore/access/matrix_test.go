@@ -152,6 +152,7 @@ func otherAccount(r role) domain.AccountID {
 // TestMatrix holds each role to exactly what it may do, by what the server does.
 func TestMatrix(t *testing.T) {
 	onEachSite(t, func(t *testing.T, s *site) {
+		t.Helper()
 		tried := 0
 		for _, r := range roles() {
 			s.keys.add(r.id, r.account, r.scopes...)
@@ -253,6 +254,7 @@ func (s *site) mustHold(t *testing.T) {
 // permitted, because the server does not let their bearer in.
 func TestWhoMayConnect(t *testing.T) {
 	onEachSite(t, func(t *testing.T, s *site) {
+		t.Helper()
 		s.keys.add("key_a", "acct_1", domain.ScopeCommands)
 		s.keys.add("key_b", "acct_1", domain.ScopeCommands)
 		s.keys.add("key_auditor1", "acct_1", domain.ScopeAuditRead, domain.ScopeVerify)

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,6 +26,8 @@ import (
 const (
 	events = 3 // in the log of a site
 	soon   = 20 * time.Second
+	// pageSize is less than some tests have connections.
+	pageSize = 10
 )
 
 // keys is a table of management keys. The token of a key is "token of " and its id.
@@ -65,9 +69,7 @@ func (k *keys) CatchUp(context.Context) error {
 	if k.stale {
 		return access.ErrNotReady
 	}
-	for id, a := range k.coming {
-		k.good[id] = a
-	}
+	maps.Copy(k.good, k.coming)
 	k.coming = nil
 	return nil
 }
@@ -95,6 +97,7 @@ type site struct {
 
 // onEachSite runs a test against the embedded server and against a cluster.
 func onEachSite(t *testing.T, test func(t *testing.T, s *site)) {
+	t.Helper()
 	t.Run("embedded", func(t *testing.T) { test(t, mustEmbedded(t)) })
 	t.Run("cluster", func(t *testing.T) { test(t, mustCluster(t)) })
 }
@@ -166,7 +169,7 @@ func (s *site) mustOpen(t *testing.T, secrets *access.Secrets, replicas int, con
 		}
 	}
 	door, err := access.Open(t.Context(), access.Config{
-		Node: s.node, System: conns[access.AccountSystem], Secrets: secrets, Keys: s.keys,
+		Node: s.node, System: conns[access.AccountSystem], Secrets: secrets, Keys: s.keys, PageSize: pageSize,
 		Logger: slog.New(slog.NewTextHandler(s.out, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
@@ -219,22 +222,13 @@ func (s *site) mustBeUntouched(t *testing.T, except ...eventstore.Side) {
 		t.Errorf("the log has changed: %d messages, last seq %d", n, last)
 	}
 	for _, side := range sides() {
-		if n, last := s.size(t, string(side)); last != 0 && !contains(except, side) {
+		if n, last := s.size(t, string(side)); last != 0 && !slices.Contains(except, side) {
 			t.Errorf("%s holds %d messages, last seq %d", side, n, last)
 		}
 	}
 	if _, err := s.js.Stream(t.Context(), "NEW"); err == nil {
 		t.Error("a stream was created")
 	}
-}
-
-func contains(list []eventstore.Side, side eventstore.Side) bool {
-	for _, have := range list {
-		if have == side {
-			return true
-		}
-	}
-	return false
 }
 
 type lockedBuffer struct {
