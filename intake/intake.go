@@ -62,6 +62,10 @@ type Config struct {
 	Commands  Commands        // required
 	Producers Producers       // required
 
+	// Reply sends what a producer waits for to its inbox; nil means on the log's own
+	// connection. What it sends may hold a token, and must not be kept.
+	Reply func(inbox string, body []byte) error
+
 	// InFlight bounds the commands that are worked on at once; 0 means 256: enough
 	// for the log to store what waits in common batches.
 	InFlight int
@@ -118,6 +122,9 @@ func New(cfg Config, streams *eventstore.CommandStreams) (*Intake, error) {
 		if *d.value == 0 {
 			*d.value = d.def
 		}
+	}
+	if cfg.Reply == nil {
+		cfg.Reply = streams.Reply
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

@@ -11,6 +11,7 @@ import (
 	"github.com/keyledger/keyledger/client"
 	"github.com/keyledger/keyledger/command"
 	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/eventstore"
 	"github.com/keyledger/keyledger/eventstore/feed"
 	"github.com/keyledger/keyledger/wire"
 )
@@ -176,7 +177,13 @@ func (i *Intake) tell(ctx context.Context, w *work, err error) error {
 	if err != nil {
 		return err
 	}
-	return i.streams.Reply(r.reply, body)
+	if err := i.cfg.Reply(r.reply, body); err != nil {
+		return &domain.Error{
+			Kind: domain.KindUnavailable, Code: eventstore.CodeLogUnavailable, Cause: err,
+			Message: "the reply could not be sent", Fix: "wait: it is tried again",
+		}
+	}
+	return nil
 }
 
 func (i *Intake) outcomeOf(w *work, err error) client.CommandOutcome {

@@ -22,6 +22,7 @@ import (
 	"github.com/keyledger/keyledger/eventstore"
 	"github.com/keyledger/keyledger/eventstore/access"
 	"github.com/keyledger/keyledger/eventstore/embedded"
+	"github.com/keyledger/keyledger/intake"
 	"github.com/keyledger/keyledger/internal/keyring"
 	"github.com/keyledger/keyledger/projections"
 	"github.com/keyledger/keyledger/server"
@@ -56,6 +57,8 @@ type node struct {
 	server   *server.Server
 
 	deadlines *deadlines.Worker
+	intake    *intake.Intake
+	records   *intake.Records
 
 	operator operatorVault
 	address  serverFile
@@ -70,7 +73,7 @@ func startNode(ctx context.Context, s settings, logger *slog.Logger, now func() 
 	n := &node{settings: s, logger: logger, now: now, metrics: prometheus.NewRegistry()}
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, step := range []func(context.Context) error{
-		n.takeDataDir, n.listen, n.loadKeyring, n.makeVerifier, n.openLog, n.openAccess, n.openTables, n.checkHistory, n.makeHandler, n.makeDeadlines, n.makeUsage, n.makeServer,
+		n.takeDataDir, n.listen, n.loadKeyring, n.makeVerifier, n.openLog, n.openAccess, n.openTables, n.checkHistory, n.makeHandler, n.makeIntake, n.makeDeadlines, n.makeUsage, n.makeServer,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, n.close(ctx))
@@ -215,6 +218,7 @@ func (n *node) makeServer(context.Context) error {
 			{Name: "tables", Check: n.tablesReady, Optional: true},
 			{Name: "tables built", Check: n.tablesBuilt},
 			{Name: "deadlines", Check: func(context.Context) error { return n.deadlines.Health() }, Optional: true},
+			{Name: "commands over nats", Check: func(context.Context) error { return n.intake.Health() }, Optional: true},
 		}, n.accessPart()...),
 		Catalogue: n.catalogue, Version: readBuildInfo().Version, Now: n.now, Logger: n.logger, Metrics: n.metrics,
 	})
@@ -251,7 +255,9 @@ func (n *node) run(ctx context.Context, ready func()) (err error) {
 		return n.welcome(doors, ready)
 	})
 	endReports := n.startReports(ctx)
+	endIntake := n.startIntake(ctx)
 	serveErr := n.server.Serve(doors, n.listener)
+	endIntake()
 	if ctx.Err() != nil {
 		n.logger.InfoContext(ctx, "requests are done; closing")
 	}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+
+	"github.com/keyledger/keyledger/intake"
+)
+
+// makeIntake opens the streams of commands and makes the NATS door. Replies go to the
+// account that producers are in, where this node looks after them.
+func (n *node) makeIntake(ctx context.Context) error {
+	streams, err := n.log.OpenCommands(ctx)
+	if err != nil {
+		return err
+	}
+	if n.records, err = intake.NewRecords(n.log, streams); err != nil {
+		return err
+	}
+	cfg := intake.Config{
+		Log: n.log, Commands: n.handler, Producers: n.verifier, Now: n.now, Logger: n.logger, Registerer: n.metrics,
+	}
+	if n.clients != nil {
+		cfg.Reply = n.clients.Publish
+	}
+	n.intake, err = intake.New(cfg, streams)
+	return err
+}
+
+// startIntake carries out commands that come over NATS, from when the node knows the
+// whole history, and returns what ends that: what is in hand is finished while what
+// it rests on is still fed. A door that stands still is an alarm, and no reason to
+// close the other.
+func (n *node) startIntake(ctx context.Context) (end func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	running.Go(func() {
+		if n.awaitVerifier(ctx) != nil {
+			return // the node ends before it was ready
+		}
+		if err := n.intake.Run(ctx); err != nil {
+			n.logger.ErrorContext(ctx, "alarm: this node carries out no commands over nats any more", slog.Any("error", err))
+		}
+	})
+	return func() {
+		cancel()
+		running.Wait()
+	}
+}
