@@ -10,6 +10,9 @@
 // (normally one), and one look into a hash table. It allocates nothing and waits only for
 // the assignment of single entries by the feed.
 //
+// Every check that a key passes is counted: [Verifier.TakeUses] says which keys were
+// used, how often and when, and a [Reporter] sends that on each minute.
+//
 // A verifier that cannot know fails closed: before it has read the log to its end,
 // and after its feed has ended, nothing is valid.
 //

@@ -15,8 +15,9 @@
 // power cut may take the last batches back, never tear one, and the projector
 // reads them from the log again, which did wait.
 //
-// When keys were last used is not in the log. It is in usage.db, which no build
-// touches, and copied to the rows of keys, to sort and filter by.
+// When and how often keys were used is not in the log. It is in usage.db, which no
+// build touches, with the position in the stream of reports that it was merged up to;
+// last use is copied to the rows of keys, to sort and filter by.
 //
 // Nothing here is for two processes: the data directory's lock keeps them apart, and
 // a file that is locked nevertheless is an error.
