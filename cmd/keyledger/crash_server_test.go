@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/keyledger/keyledger/client"
+	"github.com/keyledger/keyledger/eventstore/eventstoretest"
 )
 
 const (
@@ -23,8 +24,10 @@ const (
 	pollEvery   = 2 * time.Millisecond
 )
 
-// TestMain removes the program that tests have built.
+// TestMain removes the program that tests have built. This binary may also be
+// started as a NATS server of a test.
 func TestMain(m *testing.M) {
+	eventstoretest.NodeMain()
 	code := m.Run()
 	built.remove()
 	os.Exit(code)

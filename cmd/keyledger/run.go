@@ -27,10 +27,12 @@ type commandLine struct {
 	Keys        keysCommand        `cmd:"" help:"Create, list, change and end keys."`
 	Verify      verifyCommand      `cmd:"" help:"Ask whether a key may pass, or would have."`
 	Audit       auditCommand       `cmd:"" help:"Read the audit log: who did what, when, and what changed."`
+	Commands    commandsCommand    `cmd:"" help:"Say what became of commands that services sent, and look after those that are dead."`
 	Events      eventsCommand      `cmd:"" help:"Read the history."`
 	Projections projectionsCommand `cmd:"" help:"Look after the tables that lists and the audit log are read from."`
 	Doctor      doctorCommand      `cmd:"" help:"Say what is wrong with a data dir, a server or a stream."`
 	Keyring     keyringCommand     `cmd:"" help:"Make the keyring of nodes that share a log."`
+	NATS        natsCommand        `cmd:"" name:"nats" help:"Make the configuration of NATS servers of your own."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`
 }
 

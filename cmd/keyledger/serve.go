@@ -38,7 +38,7 @@ type serveCommand struct {
 	LogLevel  slog.Level `default:"info" placeholder:"LEVEL" fromenv:"KEYLEDGER_LOG_LEVEL" help:"debug, info, warn or error. Default: ${default}."`
 	LogFormat string     `default:"text" placeholder:"text|json" enum:"text,json" fromenv:"KEYLEDGER_LOG_FORMAT" help:"Form of the log on standard error. Default: ${default}."`
 
-	NATSListen string `group:"The embedded log" name:"nats-listen" default:"127.0.0.1:4222" placeholder:"HOST:PORT" fromenv:"KEYLEDGER_NATS_LISTEN" help:"Where auditors reach the embedded NATS server; none for nowhere. Default: ${default}."`
+	NATSListen string `group:"The embedded log" name:"nats-listen" default:"127.0.0.1:4222" placeholder:"HOST:PORT" fromenv:"KEYLEDGER_NATS_LISTEN" help:"Where producers and auditors reach the embedded NATS server; none for nowhere. Default: ${default}."`
 	Sync       string `group:"The embedded log" default:"always" placeholder:"always|1s|lazy" enum:"always,1s,lazy" fromenv:"KEYLEDGER_SYNC" help:"When events are synced to the disk. always, the default: before each answer. With 1s and lazy a power cut can lose acknowledged events."`
 	externalNATS
 	database
