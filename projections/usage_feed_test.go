@@ -99,21 +99,24 @@ func used(t *testing.T, store projections.UsageReader, id domain.KeyID) (n uint6
 // awaitUse waits until a key was used so often, and sees that it is not more.
 func awaitUse(t *testing.T, store projections.UsageReader, id domain.KeyID, want uint64) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	await(t, func() bool {
 		got := used(t, store, id)
-		if got == want {
-			return
-		}
-		if got > want || time.Now().After(deadline) {
+		if got > want {
 			t.Fatalf("%s was used %d times, want %d", id, got, want)
 		}
-	}
+		return got == want
+	})
 }
 
 func await(t *testing.T, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
+	deadline := time.After(30 * time.Second)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-deadline:
 			t.Fatal("it does not come")
 		}
 	}
@@ -123,6 +126,7 @@ func await(t *testing.T, done func() bool) {
 // once, a stream that was made anew, and one whose first reports have gone.
 func TestUsageIsMergedOnce(t *testing.T) {
 	usageStores(t, func(t *testing.T, open func() projectionstest.Store) {
+		t.Helper()
 		log := mustUsageLog(t)
 		store := open()
 		n := uint64(0)
@@ -221,6 +225,7 @@ func (f *failing) MergeUsage(ctx context.Context, b projections.UsageBatch) erro
 // A process that does not lead merges nothing, and goes on when it does.
 func TestUsageGoesOn(t *testing.T) {
 	usageStores(t, func(t *testing.T, open func() projectionstest.Store) {
+		t.Helper()
 		log, store := mustUsageLog(t), open()
 		defer func() { _ = store.Close() }()
 		var leads atomic.Bool

@@ -2,7 +2,8 @@
 // projections.Reader on one PostgreSQL database (15 or newer), through pgx.
 //
 // The schema "keyledger" says which sets of tables there are (builds) and when
-// keys were last used (usage). Each set is a schema of its own, keyledger_<id>:
+// keys were used: last (usage), by day (usage_days), and up to where reports of it were
+// merged (usage_position, usage_runs). Each set is a schema of its own, keyledger_<id>:
 // one is live, one may be being built. Every read looks up the live set in its own
 // transaction, so that a swap is seen by all nodes at once and by no read halfway.
 //

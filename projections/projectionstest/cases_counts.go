@@ -169,7 +169,7 @@ func testUsageModel(t *testing.T, s Suite) {
 			for range rapid.IntRange(0, 5).Draw(r, "reports") {
 				run := rapid.SampledFrom([]string{"a", "b"}).Draw(r, "run")
 				number := numbers[run] + rapid.Uint64Range(0, 2).Draw(r, "number")
-				key, ago := rapid.IntRange(0, 2).Draw(r, "key"), projections.Day(rapid.IntRange(0, 3).Draw(r, "ago")) //nolint:gosec // small
+				key, ago := rapid.IntRange(0, 2).Draw(r, "key"), projections.Day(rapid.IntRange(0, 3).Draw(r, "ago"))
 				count := rapid.Uint64Range(0, 3).Draw(r, "count")
 				b.Reports = append(b.Reports, usesOf(run, number, ago, key, count))
 				if right && number > numbers[run] {
