@@ -95,7 +95,7 @@ func (r *reporting) use(t *testing.T, token string, n int) {
 func (r *reporting) pass(d time.Duration) {
 	r.to.mu.Lock()   // what was done before comes before what the reporter does now
 	r.to.mu.Unlock() //nolint:staticcheck // that is all
-	time.Sleep(d) //nolint:forbidigo // synctest's time
+	time.Sleep(d)    //nolint:forbidigo // synctest's time
 	synctest.Wait()
 }
 
