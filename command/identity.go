@@ -105,15 +105,20 @@ func (s *macStream) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// checkCommandID refuses ids that cannot be kept as they are.
-func checkCommandID(id string) error {
-	ok := len(id) <= maxCommandID
+// ValidID reports whether an id of a command can be kept as it is.
+func ValidID(id string) bool {
+	ok := id != "" && len(id) <= maxCommandID
 	for n := range len(id) {
 		ok = ok && id[n] > ' ' && id[n] <= '~'
 	}
-	if !ok || domain.ContainsToken(id) {
-		return domain.NewError(domain.KindInvalid, "invalid_idempotency_key", "the idempotency key cannot be used",
-			"use 1 to 255 visible ASCII characters, for example a UUID; never an API key")
+	return ok && !domain.ContainsToken(id)
+}
+
+// checkCommandID refuses ids that cannot be kept as they are.
+func checkCommandID(id string) error {
+	if ValidID(id) {
+		return nil
 	}
-	return nil
+	return domain.NewError(domain.KindInvalid, "invalid_idempotency_key", "the idempotency key cannot be used",
+		"use 1 to 255 visible ASCII characters, for example a UUID; never an API key")
 }

@@ -23,6 +23,7 @@ const (
 // The groups of operations, in the order of the documentation.
 const (
 	tagKeys       = "Keys"
+	tagCommands   = "Commands over NATS"
 	tagManagement = "Management keys"
 	tagVerify     = "Verification"
 	tagEvents     = "Events"
@@ -49,6 +50,7 @@ func (s *Server) newDocument(registry huma.Registry) *huma.OpenAPI {
 			{Name: tagVerify, Description: "May this key do this?"},
 			{Name: tagEvents, Description: "The history of everything, in one order."},
 			{Name: tagAudit, Description: "Who did what to which key, and what changed."},
+			{Name: tagCommands, Description: "What became of the commands that services publish on NATS."},
 			{Name: tagManagement, Description: "Keys of the control plane."},
 			{Name: tagOperations, Description: "What operators watch."},
 		},

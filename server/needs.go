@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 
+	"github.com/keyledger/keyledger/client"
 	"github.com/keyledger/keyledger/command"
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore"
@@ -100,6 +101,22 @@ type History interface {
 	Follow(context.Context, eventstore.Filter) iter.Seq2[eventstore.Event, error]
 	// Head returns the last seq, from the log's leader.
 	Head(context.Context) (uint64, error)
+}
+
+// Outcomes knows what became of commands that came over NATS; intake.Records does.
+type Outcomes interface {
+	// Outcome returns a KindNotFound error where nothing is known.
+	Outcome(ctx context.Context, account domain.AccountID, id string) (client.CommandOutcome, error)
+}
+
+// DeadLetters keeps commands that can never be carried out; intake.Records does.
+type DeadLetters interface {
+	// DeadLetters returns those of an account ("": of all) from a seq on, and the seq
+	// to go on from; 0 if there are no more.
+	DeadLetters(ctx context.Context, account domain.AccountID, from uint64, limit int) ([]client.DeadLetter, uint64, error)
+	DeadLetter(ctx context.Context, seq uint64) (client.DeadLetter, error)
+	// Resend publishes the command again.
+	Resend(ctx context.Context, seq uint64) (client.Resent, error)
 }
 
 // Part is something that the server is made of.

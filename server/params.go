@@ -7,6 +7,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/keyledger/keyledger/command"
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/projections"
 )
@@ -121,6 +122,21 @@ func (p idParam) read() (domain.KeyID, error) {
 		return "", invalidID()
 	}
 	return id, nil
+}
+
+// commandIDParam is the id of a command in a path.
+type commandIDParam string
+
+// Schema implements huma.SchemaProvider.
+func (commandIDParam) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, MinLength: new(1), MaxLength: new(255), Examples: []any{"ticket-4711"}}
+}
+
+func (p commandIDParam) read() (string, error) {
+	if !command.ValidID(string(p)) {
+		return "", badParameter("invalid_command_id", "id", "not the form of a command's id", "use the id as it was sent, percent-encoded where a path needs that")
+	}
+	return string(p), nil
 }
 
 // readIfMatch reads the version that a change is meant for: nil for any. Weak tags

@@ -14,6 +14,7 @@ func (s *Server) routes() {
 	s.verifyRoutes()
 	s.eventRoutes()
 	s.auditRoutes()
+	s.commandRoutes()
 	s.scopeRoutes()
 	s.managementKeyRoutes()
 	s.operationRoutes()

@@ -28,6 +28,8 @@ type Config struct {
 	History     History     // required
 	Projections Projections // required
 	Describer   Describer   // required
+	Outcomes    Outcomes    // required
+	DeadLetters DeadLetters // required
 	// Tables keeps what Keys and Audit read up to date: the projector. Reads wait for
 	// it until they show what was acknowledged here; nil means they never wait.
 	Tables Applier
@@ -109,8 +111,8 @@ type Server struct {
 // New makes a server. It starts nothing.
 func New(cfg Config) (*Server, error) {
 	if cfg.Commands == nil || cfg.Keys == nil || cfg.Audit == nil || cfg.Usage == nil || cfg.Verifier == nil || cfg.History == nil ||
-		cfg.Projections == nil || cfg.Describer == nil {
-		return nil, errors.New("server: Commands, Keys, Audit, Usage, Verifier, History, Projections and Describer are required")
+		cfg.Projections == nil || cfg.Describer == nil || cfg.Outcomes == nil || cfg.DeadLetters == nil {
+		return nil, errors.New("server: Commands, Keys, Audit, Usage, Verifier, History, Projections, Describer, Outcomes and DeadLetters are required")
 	}
 	cfg = cfg.withDefaults()
 	counters, err := newMetrics(cfg.Metrics)

@@ -209,7 +209,7 @@ func (n *node) makeHandler(context.Context) error {
 func (n *node) makeServer(context.Context) error {
 	s, err := server.New(server.Config{
 		Commands: n.handler, Keys: n.reader(), Audit: n.reader(), Usage: n.table, Verifier: n.verifier, History: n.log,
-		Projections: n.tables, Describer: n.table,
+		Projections: n.tables, Describer: n.table, Outcomes: n.records, DeadLetters: n.records,
 		MaxReads: n.maxReads(), MaxReadsPerKey: n.maxReads() / 2,
 		Tables: n.tables,
 		Parts: append([]server.Part{

@@ -26,6 +26,7 @@ import (
 	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/eventstore"
 	"github.com/keyledger/keyledger/eventstore/embedded"
+	"github.com/keyledger/keyledger/intake"
 	"github.com/keyledger/keyledger/internal/keyring"
 	"github.com/keyledger/keyledger/projections"
 	"github.com/keyledger/keyledger/projections/sqlite"
@@ -59,6 +60,7 @@ type Stack struct {
 	Verifier  *verify.Verifier
 	Table     *sqlite.Store
 	Projector *projections.Projector
+	Records   *intake.Records // of commands over NATS; the door itself is not open
 	Server    *server.Server
 	Metrics   *prometheus.Registry
 
@@ -119,6 +121,13 @@ func (s *Stack) start(ctx context.Context, cfg Config) error {
 	if s.Table, err = sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(cfg.DataDir, "keys.db"), Logger: cfg.Logger}); err != nil {
 		return err
 	}
+	streams, err := s.Log.OpenCommands(ctx)
+	if err != nil {
+		return err
+	}
+	if s.Records, err = intake.NewRecords(s.Log, streams); err != nil {
+		return err
+	}
 	if err := s.build(cfg, keys); err != nil {
 		return err
 	}
@@ -153,7 +162,7 @@ func (s *Stack) build(cfg Config, keys *keyring.Keyring) (err error) {
 	}
 	config := server.Config{
 		Commands: s.Commands, Keys: s.Table, Audit: s.Table, Usage: s.Table, Verifier: s.Verifier, History: s.Log,
-		Tables: s.Projector, Projections: s.Projector, Describer: s.Table, Now: cfg.Now, Logger: cfg.Logger, Metrics: s.Metrics,
+		Tables: s.Projector, Projections: s.Projector, Describer: s.Table, Outcomes: s.Records, DeadLetters: s.Records, Now: cfg.Now, Logger: cfg.Logger, Metrics: s.Metrics,
 	}
 	if cfg.Adjust != nil {
 		cfg.Adjust(&config)
