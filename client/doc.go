@@ -5,7 +5,10 @@
 // into them and answers with them, its OpenAPI document is generated from them
 // (hence their doc, format and enum tags), and the client sends and returns them.
 //
-// The package stands beside the floors of the house: it imports nothing else of
-// keyledger, so that a program can use it without pulling in the server. The
+// Producers make tokens with [NewToken] and send their hash only; package natsclient
+// sends the same commands over NATS, while no server is up too.
+//
+// The package stands beside the floors of the house: of keyledger it imports domain
+// only, so that a program can use it without pulling in the server. The
 // server, the command line and customers' programs import it.
 package client

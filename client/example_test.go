@@ -43,6 +43,33 @@ func ExampleClient_CreateKey() {
 	// Output: key_4fJq0Zr8kLw2TnXb Production Server
 }
 
+// A producer that fears losing the answer makes the token itself, keeps it, and sends
+// its hash only. Now the whole call can be repeated until there is an answer.
+func ExampleNewToken() {
+	c := answering(`{"key":{"id":"key_4fJq0Zr8kLw2TnXb","name":"Production Server"},"seq":3}`)
+
+	token, err := client.NewToken(client.TokenSpec{Environment: "live"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	// Keep token.Reveal() where secrets are kept. Printed by mistake, it does not show:
+	fmt.Println(token)
+
+	out, err := c.CreateKey(context.Background(), client.CreateKeyRequest{
+		Name: "Production Server", Environment: "live", Scopes: []string{"invoices:read"},
+		TokenSHA256: token.SHA256(),
+	}, client.WithIdempotencyKey("order-4711"))
+	if err != nil {
+		fmt.Println(err, "- to be sent again as", out.CommandID)
+		return
+	}
+	fmt.Println(out.Key.ID, out.Token == "")
+	// Output:
+	// [redacted]
+	// key_4fJq0Zr8kLw2TnXb true
+}
+
 // A door asks before it lets a request in, and refuses when it cannot know.
 func ExampleClient_Verify() {
 	c := answering(`{"valid":false,"code":"INSUFFICIENT_SCOPE","cause":"the key lacks payouts:write"}`)

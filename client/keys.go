@@ -16,6 +16,11 @@ type Outcome struct {
 	// Replayed says that the command had been done before under its idempotency
 	// key: this is the first outcome again, without the token.
 	Replayed bool `json:"replayed,omitempty"`
+	// CommandID is the idempotency key that the command was sent under. It is set in
+	// the place of an answer too: with an error of which it is not known whether the
+	// command was carried out, send the command again under it, or see
+	// [Client.CommandOutcome].
+	CommandID string `json:"-"`
 }
 
 // KeyQuery narrows a list of keys. The zero value means all that the management
@@ -155,9 +160,9 @@ func (c *Client) command(ctx context.Context, method string, path []string, body
 	spec := call{method: method, path: path, body: body, opts: collectCommand(opts)}
 	header, err := c.do(ctx, spec, &out.KeyResult)
 	if err != nil {
-		return Outcome{}, err
+		return Outcome{CommandID: spec.opts.idempotencyKey}, err
 	}
-	out.Replayed = header.Get(HeaderReplayed) == "true"
+	out.Replayed, out.CommandID = header.Get(HeaderReplayed) == "true", spec.opts.idempotencyKey
 	return out, nil
 }
 

@@ -143,7 +143,8 @@ type RevokeKeyRequest struct {
 
 // RotateKeyRequest asks for a new key in a key's place.
 type RotateKeyRequest struct {
-	Overlap string `json:"overlap,omitempty" doc:"How long the old key goes on working, as hours, minutes and seconds; absent: it stops at once." example:"24h"`
+	Overlap     string `json:"overlap,omitempty" doc:"How long the old key goes on working, as hours, minutes and seconds; absent: it stops at once." example:"24h"`
+	TokenSHA256 string `json:"token_sha256,omitempty" doc:"For a token that the caller made: its SHA-256 in hex. The token itself is never sent."`
 }
 
 // VerifyRequest asks whether a key may pass, or, with At, whether it would have

@@ -25,6 +25,8 @@ type KeyChanges struct {
 type Rotation struct {
 	// Overlap is how long the old key goes on working; 0 ends it at once.
 	Overlap time.Duration `json:"overlap_ns"`
+	// TokenSHA256 is as in [NewKey].
+	TokenSHA256 string `json:"token_sha256,omitempty"`
 }
 
 // UpdateKey changes a key.
@@ -88,13 +90,21 @@ func (h *Handler) RotateKey(ctx context.Context, r Request, t Target, rotation R
 	}
 	successor := eventstore.KeyAggregate(t.Account, newID)
 	var secret credential
+	if rotation.TokenSHA256 != "" {
+		if secret, err = h.givenCredential(t.Type, rotation.TokenSHA256); err != nil {
+			return Outcome{}, err
+		}
+	}
 	p.decide = func(k domain.Key, now time.Time) ([]domain.KeyEvent, []eventstore.Change, error) {
-		if secret.token.IsZero() { // the old key says what the new token looks like; tries after the first keep it
+		if secret == (credential{}) { // the old key says what the new token looks like; tries after the first keep it
 			made, err := h.makeToken(k.Type, k.Environment, newID)
 			if err != nil {
 				return nil, nil, err
 			}
 			secret = made
+		}
+		if err := h.checkClaim(newID, secret.mac); err != nil {
+			return nil, nil, err
 		}
 		rotate := domain.RotateKey{
 			NewID: newID, NewMac: secret.mac, PepperID: h.pepper.ID(), Display: h.format.Display(k.Type, k.Environment, newID),

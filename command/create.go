@@ -87,7 +87,7 @@ func (h *Handler) CreateKey(ctx context.Context, r Request, n NewKey) (Outcome, 
 			if err := r.Authority.CheckSpec(spec); err != nil {
 				return nil, nil, err
 			}
-			if err := h.checkClaim(spec); err != nil {
+			if err := h.checkClaim(id, secret.mac); err != nil {
 				return nil, nil, err
 			}
 			events, err := domain.Decide(k, domain.CreateKey{KeySpec: spec, Actor: r.Authority.Actor}, now)
@@ -186,14 +186,19 @@ func (h *Handler) newCredential(n NewKey, id domain.KeyID) (credential, error) {
 	if n.TokenSHA256 == "" {
 		return h.makeToken(n.Type, n.Environment, id)
 	}
-	if n.Type == domain.KeyTypeManagement { // whose strength must not be the caller's affair
+	return h.givenCredential(n.Type, n.TokenSHA256)
+}
+
+// givenCredential reads the hash of a token that the caller made.
+func (h *Handler) givenCredential(t domain.KeyType, tokenSHA256 string) (credential, error) {
+	if t == domain.KeyTypeManagement { // whose strength must not be the caller's affair
 		return credential{}, domain.Invalid(domain.CodeValidation, "/token_sha256", "not accepted for management keys", "leave it out: the token is made here")
 	}
 	var sum [sha256.Size]byte
-	if len(n.TokenSHA256) != hex.EncodedLen(len(sum)) {
+	if len(tokenSHA256) != hex.EncodedLen(len(sum)) {
 		return credential{}, badTokenHash()
 	}
-	if _, err := hex.Decode(sum[:], []byte(n.TokenSHA256)); err != nil {
+	if _, err := hex.Decode(sum[:], []byte(tokenSHA256)); err != nil {
 		return credential{}, badTokenHash()
 	}
 	return credential{mac: h.pepper.Mac(sum)}, nil
@@ -225,8 +230,8 @@ func (c credential) answer(history, appended []eventstore.Event) Outcome {
 
 // checkClaim refuses a client-made token that another key has. The check can lose
 // a race; then every fold voids the later claim.
-func (h *Handler) checkClaim(spec domain.KeySpec) error {
-	if owner, claimed := h.claims.Owner(spec.Mac); claimed && owner != spec.ID {
+func (h *Handler) checkClaim(id domain.KeyID, mac domain.Mac) error {
+	if owner, claimed := h.claims.Owner(mac); claimed && owner != id {
 		return TokenInUse()
 	}
 	return nil

@@ -64,7 +64,8 @@ func (i *Intake) carryOut(ctx context.Context, w *work, a domain.Authority) (com
 	outcome, err := w.request.carry(ctx, i.cfg.Commands, command.Request{
 		Authority: a, ID: w.request.id, RequestID: fmt.Sprintf("nats-%d", w.delivery.Sequence), TraceParent: w.request.trace,
 	})
-	if err != nil || !outcome.Token.IsZero() || w.request.address.Command != domain.CommandCreateKey {
+	makes := w.request.address.Command == domain.CommandCreateKey || w.request.address.Command == domain.CommandRotateKey
+	if err != nil || !outcome.Token.IsZero() || !makes {
 		return outcome, err
 	}
 	return outcome, i.checkOwner(ctx, outcome)

@@ -142,5 +142,11 @@ func (s *Server) rotateKey(ctx context.Context, in *rotateKeyInput) (*newKeyOutp
 	if err != nil {
 		return nil, err
 	}
-	return s.answerNew(ctx, pathKeys, outcome), nil
+	answer := s.answerNew(ctx, pathKeys, outcome)
+	if in.Body != nil && in.Body.TokenSHA256 != "" {
+		if err := s.checkOwner(ctx, outcome); err != nil {
+			return nil, err
+		}
+	}
+	return answer, nil
 }

@@ -130,12 +130,15 @@ func KeyChanges(b client.UpdateKeyRequest) (command.KeyChanges, error) {
 
 // Rotation reads a request to rotate; nil asks for nothing special.
 func Rotation(b *client.RotateKeyRequest) (command.Rotation, error) {
-	if b == nil || b.Overlap == "" {
+	if b == nil {
 		return command.Rotation{}, nil
+	}
+	if b.Overlap == "" {
+		return command.Rotation{TokenSHA256: b.TokenSHA256}, nil
 	}
 	d, err := time.ParseDuration(b.Overlap)
 	if err != nil || d < 0 {
 		return command.Rotation{}, domain.Invalid(domain.CodeValidation, "/overlap", "not a duration", `use hours, minutes and seconds, for example "24h" or "1h30m"`)
 	}
-	return command.Rotation{Overlap: d}, nil
+	return command.Rotation{Overlap: d, TokenSHA256: b.TokenSHA256}, nil
 }
