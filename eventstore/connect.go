@@ -89,7 +89,7 @@ func connectOptions(cfg ConnectConfig) ([]nats.Option, error) {
 	opts := []nats.Option{
 		nats.Name(or(cfg.Name, "keyledger")),
 		nats.Timeout(5 * time.Second),
-		nats.MaxReconnects(-1),
+		nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(),
 		nats.ReconnectWait(100 * time.Millisecond),
 		nats.ReconnectJitter(200*time.Millisecond, time.Second),
 		nats.ReconnectBufSize(-1),

@@ -34,7 +34,7 @@ func (natsSetup) Help() string {
     keyledger.conf      for every NATS server: who may connect, and that it syncs before it acknowledges
     nats-secrets.json   for every node (--nats-secrets); secret, and never replaced
 
-Include the first in each server's nats.conf and reload or start the servers, then start the nodes. To change the secrets later, make new files in another directory and give them to both.
+Include the first in each server's nats.conf and start or restart the servers (a reload is not enough), then start the nodes. docs/nats.md has it step by step, and how to change the secrets later.
 
 Example:
 

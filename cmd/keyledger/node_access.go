@@ -52,7 +52,7 @@ func (n *node) connectTo(ctx context.Context, account string) (conn *nats.Conn, 
 			conn, err = eventstore.Connect(ctx, cfg)
 		}
 		if errors.Is(err, nats.ErrAuthorization) {
-			err = failf("let its servers run with the configuration that keyledger nats setup made together with the file, and reload them",
+			err = failf("let its servers run with the configuration that keyledger nats setup made together with the file, and restart them",
 				"the NATS servers do not know this node (--nats-secrets) in the account %s: %w", account, err)
 		}
 	}

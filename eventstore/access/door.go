@@ -64,8 +64,6 @@ const (
 	// flood of wrong passwords costs a bounded amount of work.
 	workers   = 8
 	queueSize = 1024
-	// queueName makes one node answer each request.
-	queueName = "keyledger"
 	// calloutSubject is where the server asks who somebody is.
 	calloutSubject = "$SYS.REQ.USER.AUTH"
 	// reportInterval is how often refusals are counted in the log.
@@ -117,7 +115,9 @@ func Open(ctx context.Context, cfg Config) (*Door, error) {
 	if d.metrics, err = newMetrics(cfg.Registerer); err != nil {
 		return nil, err
 	}
-	if d.sub, err = cfg.Node.ChanQueueSubscribe(calloutSubject, queueName, d.requests); err != nil {
+	// One node answers each request, of those with the same secrets: while they are
+	// being changed, the others could not open it.
+	if d.sub, err = cfg.Node.ChanQueueSubscribe(calloutSubject, public.Issuer, d.requests); err != nil {
 		return nil, fmt.Errorf("let clients in to NATS: %w", err)
 	}
 	for range workers {
