@@ -3,7 +3,6 @@ package intake_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -224,4 +223,6 @@ func newKey() map[string]any {
 	return map[string]any{"name": "a key", "environment": "live", "scopes": []string{"invoices:read"}}
 }
 
-var errCut = errors.New("cut")
+func unavailable() error {
+	return domain.NewError(domain.KindUnavailable, "log_unavailable", "not now", "wait")
+}
