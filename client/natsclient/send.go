@@ -216,7 +216,10 @@ func (p *Producer) outcome(ctx context.Context, id string, before uint64, replie
 		if ask {
 			body, seq, err := p.stored(ctx, id)
 			if err == nil && seq > before {
-				return readReply(body)
+				reply, err := readReply(body)
+				if err != nil || reply.Producer == p.keyID { // another producer may use the same id
+					return reply, err
+				}
 			}
 			if err != nil && ctx.Err() == nil {
 				p.logger.WarnContext(ctx, "an outcome cannot be asked for; trying again", slog.String("command_id", id), slog.Any("error", err))
