@@ -42,6 +42,8 @@ type Config struct {
 	Lease Lease // required
 	// Holder names this node in the lease, for people; "" means nobody says.
 	Holder string
+	// LeaseTTL is how long the others wait for a holder that was killed; 0 means 5 s.
+	LeaseTTL time.Duration
 	// Notices says how long before its expiry a key's notices are given, at most
 	// ten whole numbers of seconds from a minute to 366 days. nil means one,
 	// [DefaultNotice]; empty means none.
@@ -132,7 +134,9 @@ func (w *Worker) Run(ctx context.Context) error {
 		})
 		stop(cmp.Or(err, errors.New("the log ended")))
 	})
-	err := w.cfg.Lease.Hold(both, eventstore.LeaseConfig{Name: leaseName, Holder: w.cfg.Holder, Logger: w.logger}, w.lead)
+	err := w.cfg.Lease.Hold(both, eventstore.LeaseConfig{
+		Name: leaseName, Holder: w.cfg.Holder, TTL: w.cfg.LeaseTTL, Logger: w.logger,
+	}, w.lead)
 	if both.Err() != nil {
 		err = context.Cause(both)
 	}
