@@ -22,57 +22,59 @@ const endsWithin = 3 * time.Second
 func (s *site) revoke(id domain.KeyID) { s.keys.set(func() { delete(s.keys.good, id) }) }
 
 func TestConnectionEndsWithTheKey(t *testing.T) {
-	onEachSite(t, func(t *testing.T, s *site) {
-		t.Helper()
-		s.keys.add("key_leaver", domain.RootAccount, domain.ScopeAuditRead)
-		s.keys.add("key_stayer", "acct_1", domain.ScopeCommands)
-		stayer := s.mustConnect(t, "key_stayer")
-		closed := make(chan struct{})
-		leaver := s.mustConnect(t, "key_leaver", nats.ClosedHandler(func(*nats.Conn) { close(closed) }), nats.ReconnectWait(10*time.Millisecond))
-		js, err := jetstream.New(leaver)
-		if err != nil {
-			t.Fatal(err)
-		}
-		consumer, err := js.OrderedConsumer(t.Context(), eventstore.StreamName, jetstream.OrderedConsumerConfig{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		followed := make(chan struct{}, 100)
-		following, err := consumer.Consume(func(jetstream.Msg) { followed <- struct{}{} })
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer following.Stop()
-		<-followed
+	for name, start := range sites() {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			s.keys.add("key_leaver", domain.RootAccount, domain.ScopeAuditRead)
+			s.keys.add("key_stayer", "acct_1", domain.ScopeCommands)
+			stayer := s.mustConnect(t, "key_stayer")
+			closed := make(chan struct{})
+			leaver := s.mustConnect(t, "key_leaver", nats.ClosedHandler(func(*nats.Conn) { close(closed) }), nats.ReconnectWait(10*time.Millisecond))
+			js, err := jetstream.New(leaver)
+			if err != nil {
+				t.Fatal(err)
+			}
+			consumer, err := js.OrderedConsumer(t.Context(), eventstore.StreamName, jetstream.OrderedConsumerConfig{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			followed := make(chan struct{}, 100)
+			following, err := consumer.Consume(func(jetstream.Msg) { followed <- struct{}{} })
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer following.Stop()
+			<-followed
 
-		ended := make(chan struct{})
-		leaver.SetDisconnectErrHandler(func(*nats.Conn, error) { close(ended); leaver.SetDisconnectErrHandler(nil) })
-		began := time.Now()
-		s.revoke("key_leaver")
-		for what, done := range map[string]chan struct{}{"the connection has ended": ended, "and does not come back": closed} {
-			select {
-			case <-done:
-			case <-time.After(soon):
-				t.Fatal("not seen: " + what)
+			ended := make(chan struct{})
+			leaver.SetDisconnectErrHandler(func(*nats.Conn, error) { close(ended); leaver.SetDisconnectErrHandler(nil) })
+			began := time.Now()
+			s.revoke("key_leaver")
+			for what, done := range map[string]chan struct{}{"the connection has ended": ended, "and does not come back": closed} {
+				select {
+				case <-done:
+				case <-time.After(soon):
+					t.Fatal("not seen: " + what)
+				}
 			}
-		}
-		took := time.Since(began)
-		t.Logf("the connection was gone %v after its key", took.Round(time.Millisecond))
-		if took > endsWithin {
-			t.Errorf("the connection was gone only %v after its key", took)
-		}
-		if !errors.Is(leaver.LastError(), nats.ErrAuthorization) {
-			t.Errorf("the client ended with: %v", leaver.LastError())
-		}
-		for name, nc := range map[string]*nats.Conn{"the node": s.node, "another client": stayer} {
-			if err := nc.Flush(); err != nil || nc.Stats().Reconnects > 0 {
-				t.Errorf("%s was disturbed: %v", name, err)
+			took := time.Since(began)
+			t.Logf("the connection was gone %v after its key", took.Round(time.Millisecond))
+			if took > endsWithin {
+				t.Errorf("the connection was gone only %v after its key", took)
 			}
-		}
-		if err := s.door.Health(); err != nil {
-			t.Error(err)
-		}
-	})
+			if !errors.Is(leaver.LastError(), nats.ErrAuthorization) {
+				t.Errorf("the client ended with: %v", leaver.LastError())
+			}
+			for name, nc := range map[string]*nats.Conn{"the node": s.node, "another client": stayer} {
+				if err := nc.Flush(); err != nil || nc.Stats().Reconnects > 0 {
+					t.Errorf("%s was disturbed: %v", name, err)
+				}
+			}
+			if err := s.door.Health(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 // A key that loses its scope loses its connection.
@@ -90,30 +92,32 @@ func TestConnectionEndsWithTheScope(t *testing.T) {
 // The server itself ends the connection of a key that expires, whether a node is
 // there or not.
 func TestConnectionExpires(t *testing.T) {
-	onEachSite(t, func(t *testing.T, s *site) {
-		t.Helper()
-		ends := time.Now().Add(2 * time.Second)
-		s.keys.set(func() {
-			s.keys.good["key_a"] = domain.Authority{Actor: "key_a", Account: "acct_1", Scopes: domain.Scopes{domain.ScopeCommands}, ExpiresAt: ends}
+	for name, start := range sites() {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			ends := time.Now().Add(2 * time.Second)
+			s.keys.set(func() {
+				s.keys.good["key_a"] = domain.Authority{Actor: "key_a", Account: "acct_1", Scopes: domain.Scopes{domain.ScopeCommands}, ExpiresAt: ends}
+			})
+			w, ok := dial(t, s.url, map[string]any{"user": "key_a", "pass": "token of key_a"})
+			if !ok {
+				t.Fatal("not let in")
+			}
+			s.keys.set(func() { s.keys.stale = true }) // no node can tell
+			var said []string
+			eventstoretest.Eventually(t, soon, "the connection has ended", func() bool {
+				errs, alive := w.flush()
+				said = append(said, errs...)
+				return !alive
+			})
+			if late := time.Since(ends); late < 0 || late > endsWithin {
+				t.Errorf("the connection ended %v after its key", late)
+			}
+			if !strings.Contains(strings.Join(said, " "), "User Authentication Expired") {
+				t.Errorf("the server said %q", said)
+			}
 		})
-		w, ok := dial(t, s.url, map[string]any{"user": "key_a", "pass": "token of key_a"})
-		if !ok {
-			t.Fatal("not let in")
-		}
-		s.keys.set(func() { s.keys.stale = true }) // no node can tell
-		var said []string
-		eventstoretest.Eventually(t, soon, "the connection has ended", func() bool {
-			errs, alive := w.flush()
-			said = append(said, errs...)
-			return !alive
-		})
-		if late := time.Since(ends); late < 0 || late > endsWithin {
-			t.Errorf("the connection ended %v after its key", late)
-		}
-		if !strings.Contains(strings.Join(said, " "), "User Authentication Expired") {
-			t.Errorf("the server said %q", said)
-		}
-	})
+	}
 }
 
 // A key that was made on another node a moment ago is let in by this one.
@@ -156,7 +160,7 @@ func TestFlood(t *testing.T) {
 	var flood sync.WaitGroup
 	for i := range 8 {
 		flood.Go(func() {
-			for n := range 50 {
+			for n := range 20 {
 				if nc, err := s.connect("key_a", fmt.Sprintf("token of %d-%d", i, n)); err == nil {
 					nc.Close()
 					t.Error("a wrong password was let in")

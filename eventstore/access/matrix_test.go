@@ -151,27 +151,29 @@ func otherAccount(r role) domain.AccountID {
 
 // TestMatrix holds each role to exactly what it may do, by what the server does.
 func TestMatrix(t *testing.T) {
-	onEachSite(t, func(t *testing.T, s *site) {
-		t.Helper()
-		tried := 0
-		for _, r := range roles() {
-			s.keys.add(r.id, r.account, r.scopes...)
-			w, ok := dial(t, s.url, map[string]any{"user": r.id, "pass": "token of " + r.id})
-			if !ok {
-				t.Fatalf("%s may not connect", r.id)
-			}
-			for _, try := range tries(r, otherAccount(r)) {
-				tried++
-				if got, want := w.may(try.kind, try.subject), try.may(r); got != want {
-					t.Errorf("%s, %s %s: permitted %v, want %v", r.id, try.kind, try.subject, got, want)
+	for name, start := range sites() {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			tried := 0
+			for _, r := range roles() {
+				s.keys.add(r.id, r.account, r.scopes...)
+				w, ok := dial(t, s.url, map[string]any{"user": r.id, "pass": "token of " + r.id})
+				if !ok {
+					t.Fatalf("%s may not connect", r.id)
 				}
+				for _, try := range tries(r, otherAccount(r)) {
+					tried++
+					if got, want := w.may(try.kind, try.subject), try.may(r); got != want {
+						t.Errorf("%s, %s %s: permitted %v, want %v", r.id, try.kind, try.subject, got, want)
+					}
+				}
+				s.mustHear(t, r, w)
 			}
-			s.mustHear(t, r, w)
-		}
-		t.Logf("%d roles, %d things tried", len(roles()), tried)
-		s.mustHold(t)
-		s.mustBeUntouched(t, eventstore.SideCommands, eventstore.SideUsage, eventstore.SideOutcomes)
-	})
+			t.Logf("%d roles, %d things tried", len(roles()), tried)
+			s.mustHold(t)
+			s.mustBeUntouched(t, eventstore.SideCommands, eventstore.SideUsage, eventstore.SideOutcomes)
+		})
+	}
 }
 
 // mustHear sends something on every sort of subject, and sees that a role which
@@ -253,58 +255,60 @@ func (s *site) mustHold(t *testing.T) {
 // TestWhoMayConnect is the rest of the matrix: credentials with which nothing is
 // permitted, because the server does not let their bearer in.
 func TestWhoMayConnect(t *testing.T) {
-	onEachSite(t, func(t *testing.T, s *site) {
-		t.Helper()
-		s.keys.add("key_a", "acct_1", domain.ScopeCommands)
-		s.keys.add("key_b", "acct_1", domain.ScopeCommands)
-		s.keys.add("key_auditor1", "acct_1", domain.ScopeAuditRead, domain.ScopeVerify)
-		s.keys.add("key_none", domain.RootAccount, domain.ScopeKeysRead, domain.ScopeOperate)
-		s.keys.add("key_full", "acct_1", domain.FullAccess)
-		s.keys.set(func() {
-			s.keys.good["key_expired"] = domain.Authority{
-				Actor: "key_expired", Account: "acct_1", Scopes: domain.Scopes{domain.ScopeCommands}, ExpiresAt: time.Now().Add(-time.Second),
-			}
-			s.keys.good["a.>"] = domain.Authority{Actor: "a.>", Account: "acct_1", Scopes: domain.Scopes{domain.ScopeCommands}}
-		})
-		public, err := mustSecrets(t).Public()
-		if err != nil {
-			t.Fatal(err)
-		}
-		type login = map[string]any
-		for _, c := range []struct {
-			name  string
-			login login
-			ok    bool
-		}{
-			{"a producer", login{"user": "key_a", "pass": "token of key_a"}, true},
-			{"anonymous", login{}, false},
-			{"wrong password", login{"user": "key_a", "pass": "token of key_x"}, false},
-			{"no password", login{"user": "key_a"}, false},
-			{"the token of another id", login{"user": "key_a", "pass": "token of key_b"}, false},
-			{"the token alone", login{"auth_token": "token of key_a"}, false},
-			{"the token as the user", login{"user": "token of key_a", "pass": "token of key_a"}, false},
-			{"a token beside the user", login{"user": "key_a", "pass": "token of key_a", "auth_token": "x"}, false},
-			{"an nkey beside the user", login{"user": "key_a", "pass": "token of key_a", "nkey": public.Node}, false},
-			{"a jwt beside the user, which the server drops", login{"user": "key_a", "pass": "token of key_a", "jwt": "x"}, true},
-			{"an nkey that nobody knows", login{"nkey": public.Node, "sig": "x"}, false},
-			{"revoked, or never there", login{"user": "key_revoked", "pass": "token of key_revoked"}, false},
-			{"expired", login{"user": "key_expired", "pass": "token of key_expired"}, false},
-			{"a key without scopes for NATS", login{"user": "key_none", "pass": "token of key_none"}, false},
-			{"an account's auditor and verifier", login{"user": "key_auditor1", "pass": "token of key_auditor1"}, false},
-			{"a customer's key", login{"user": "key_full", "pass": "token of key_full"}, false},
-			{"an id with a wildcard", login{"user": "a.>", "pass": "token of a.>"}, false},
-			{"a node by name", login{"user": "_node", "pass": "x"}, false},
-			{"long", login{"user": "key_a", "pass": strings.Repeat("x", 3000)}, false},
-		} {
-			t.Run(c.name, func(t *testing.T) {
-				if _, ok := dial(t, s.url, c.login); ok != c.ok {
-					t.Errorf("let in: %v", ok)
+	for name, start := range sites() {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			s.keys.add("key_a", "acct_1", domain.ScopeCommands)
+			s.keys.add("key_b", "acct_1", domain.ScopeCommands)
+			s.keys.add("key_auditor1", "acct_1", domain.ScopeAuditRead, domain.ScopeVerify)
+			s.keys.add("key_none", domain.RootAccount, domain.ScopeKeysRead, domain.ScopeOperate)
+			s.keys.add("key_full", "acct_1", domain.FullAccess)
+			s.keys.set(func() {
+				s.keys.good["key_expired"] = domain.Authority{
+					Actor: "key_expired", Account: "acct_1", Scopes: domain.Scopes{domain.ScopeCommands}, ExpiresAt: time.Now().Add(-time.Second),
 				}
+				s.keys.good["a.>"] = domain.Authority{Actor: "a.>", Account: "acct_1", Scopes: domain.Scopes{domain.ScopeCommands}}
 			})
-		}
-		if strings.Contains(s.out.String(), "token of") {
-			t.Errorf("the log holds a token: %s", s.out.String())
-		}
-		s.mustBeUntouched(t)
-	})
+			public, err := mustSecrets(t).Public()
+			if err != nil {
+				t.Fatal(err)
+			}
+			type login = map[string]any
+			for _, c := range []struct {
+				name  string
+				login login
+				ok    bool
+			}{
+				{"a producer", login{"user": "key_a", "pass": "token of key_a"}, true},
+				{"anonymous", login{}, false},
+				{"wrong password", login{"user": "key_a", "pass": "token of key_x"}, false},
+				{"no password", login{"user": "key_a"}, false},
+				{"the token of another id", login{"user": "key_a", "pass": "token of key_b"}, false},
+				{"the token alone", login{"auth_token": "token of key_a"}, false},
+				{"the token as the user", login{"user": "token of key_a", "pass": "token of key_a"}, false},
+				{"a token beside the user", login{"user": "key_a", "pass": "token of key_a", "auth_token": "x"}, false},
+				{"an nkey beside the user", login{"user": "key_a", "pass": "token of key_a", "nkey": public.Node}, false},
+				{"a jwt beside the user, which the server drops", login{"user": "key_a", "pass": "token of key_a", "jwt": "x"}, true},
+				{"an nkey that nobody knows", login{"nkey": public.Node, "sig": "x"}, false},
+				{"revoked, or never there", login{"user": "key_revoked", "pass": "token of key_revoked"}, false},
+				{"expired", login{"user": "key_expired", "pass": "token of key_expired"}, false},
+				{"a key without scopes for NATS", login{"user": "key_none", "pass": "token of key_none"}, false},
+				{"an account's auditor and verifier", login{"user": "key_auditor1", "pass": "token of key_auditor1"}, false},
+				{"a customer's key", login{"user": "key_full", "pass": "token of key_full"}, false},
+				{"an id with a wildcard", login{"user": "a.>", "pass": "token of a.>"}, false},
+				{"a node by name", login{"user": "_node", "pass": "x"}, false},
+				{"long", login{"user": "key_a", "pass": strings.Repeat("x", 3000)}, false},
+			} {
+				t.Run(c.name, func(t *testing.T) {
+					if _, ok := dial(t, s.url, c.login); ok != c.ok {
+						t.Errorf("let in: %v", ok)
+					}
+				})
+			}
+			if strings.Contains(s.out.String(), "token of") {
+				t.Errorf("the log holds a token: %s", s.out.String())
+			}
+			s.mustBeUntouched(t)
+		})
+	}
 }

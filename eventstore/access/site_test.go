@@ -95,11 +95,9 @@ type site struct {
 	embedded *embedded.Server // nil for a cluster
 }
 
-// onEachSite runs a test against the embedded server and against a cluster.
-func onEachSite(t *testing.T, test func(t *testing.T, s *site)) {
-	t.Helper()
-	t.Run("embedded", func(t *testing.T) { test(t, mustEmbedded(t)) })
-	t.Run("cluster", func(t *testing.T) { test(t, mustCluster(t)) })
+// sites are the two that everything must hold on: the embedded server and a cluster.
+func sites() map[string]func(*testing.T) *site {
+	return map[string]func(*testing.T) *site{"embedded": mustEmbedded, "cluster": mustCluster}
 }
 
 func mustEmbedded(t *testing.T) *site {
