@@ -14,6 +14,11 @@ FUZZTIME ?= 10s
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI         := .bin/golangci-lint-$(GOLANGCI_VERSION)-$(shell go env GOVERSION)
 
+# The nats command line, which a test uses as a producer would. Built once, like the
+# linter. v0.5.1 does not resolve: it names a module that is not to be had.
+NATSCLI_VERSION := v0.5.0
+NATSCLI         := .bin/nats-$(NATSCLI_VERSION)
+
 .PHONY: help
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,11 +34,14 @@ test: test-tools ## Run all tests with the race detector
 	CGO_ENABLED=1 go test -race -vet=off -timeout 15m ./...
 
 # The race detector needs a C compiler; strace shows that a create is synced to
-# the disk before it is acknowledged; the read store runs on PostgreSQL too.
+# the disk before it is acknowledged; the read store runs on PostgreSQL too; producers
+# are written for Node and for the nats command line.
 .PHONY: test-tools
-test-tools:
+test-tools: $(NATSCLI)
 	@scripts/ensure.sh "$$(go env CC)" gcc libc6-dev
 	@scripts/ensure.sh strace strace
+	@scripts/ensure.sh node nodejs
+	@scripts/ensure.sh npm npm
 	@scripts/ensure-postgres.sh
 
 # CGO_ENABLED=0: what is linted needs no C compiler, wherever it is linted.
@@ -53,6 +61,11 @@ $(GOLANGCI):
 	CGO_ENABLED=0 GOBIN=$(CURDIR)/.bin go install -trimpath -ldflags='-s -w' \
 		github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 	mv .bin/golangci-lint $@
+
+$(NATSCLI):
+	CGO_ENABLED=0 GOBIN=$(CURDIR)/.bin go install -trimpath -ldflags='-s -w' \
+		github.com/nats-io/natscli/nats@$(NATSCLI_VERSION)
+	mv .bin/nats $@
 
 .PHONY: bench
 bench: ## Run all benchmarks COUNT times (3)
