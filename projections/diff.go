@@ -131,6 +131,6 @@ func (d *differ) prefixes(before, after []netip.Prefix) {
 
 func (d *differ) metadata(before, after map[string]string) {
 	if !maps.Equal(before, after) {
-		d.add("metadata", jsonValue(before, len(before) == 0), jsonValue(after, len(after) == 0))
+		d.add("metadata", jsonObject(before), jsonObject(after))
 	}
 }

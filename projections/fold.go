@@ -28,8 +28,8 @@ type folder struct {
 // written, or the folder thrown away.
 func (f *folder) fold(ctx context.Context, from Checkpoint, events []eventstore.Event) (Batch, error) {
 	b := &batchFold{
-		batch:    Batch{From: from, To: from, Audit: make([]AuditEntry, 0, len(events))},
-		versions: make(map[domain.KeyID]int),
+		batch:    Batch{From: from, To: from, Audit: make([]AuditEntry, 0, len(events)), Versions: make([]KeyVersion, 0, len(events))},
+		versions: make(map[domain.KeyID]int, len(events)),
 		macs:     make(map[MacHash]domain.KeyID),
 		cache:    f.cache,
 	}

@@ -2,6 +2,8 @@ package projections
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -46,8 +48,14 @@ func jsonGrants(g *domain.Grants) json.RawMessage {
 	return append(AppendList(append(out, `,"scopes":`...), g.Scopes), '}')
 }
 
-// jsonValue marshals what is rare enough for reflection. Maps come out in order
-// of their keys.
+func jsonObject(m map[string]string) json.RawMessage {
+	if len(m) == 0 {
+		return nil
+	}
+	return AppendObject(nil, m)
+}
+
+// jsonValue marshals what is rare enough for reflection.
 func jsonValue(v any, empty bool) json.RawMessage {
 	if empty {
 		return nil
@@ -111,6 +119,27 @@ func AppendList[S ~string](dst []byte, list []S) []byte {
 		dst = AppendText(dst, string(s))
 	}
 	return append(dst, ']')
+}
+
+// AppendObject appends a map of texts as a JSON object, in the order of the names.
+func AppendObject(dst []byte, m map[string]string) []byte {
+	dst = append(dst, '{')
+	next := func(name string) {
+		if dst[len(dst)-1] != '{' {
+			dst = append(dst, ',')
+		}
+		dst = AppendText(append(AppendText(dst, name), ':'), m[name])
+	}
+	if len(m) == 1 {
+		for name := range m {
+			next(name)
+		}
+	} else {
+		for _, name := range slices.Sorted(maps.Keys(m)) {
+			next(name)
+		}
+	}
+	return append(dst, '}')
 }
 
 // AppendText appends s as a JSON string. Plain text, nearly all there is, goes

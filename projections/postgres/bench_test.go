@@ -58,7 +58,7 @@ func BenchmarkRebuild(b *testing.B) {
 	var rebuild, bare, indexed time.Duration
 	for b.Loop() {
 		start := time.Now()
-		mustRebuild(b, s, log.Events())
+		mustRebuild(b, s, log)
 		rebuild += time.Since(start)
 		rows := mustCopyOut(b, s)
 		bare += mustCopyIn(b, s, rows, false)
@@ -74,10 +74,8 @@ func BenchmarkRebuild(b *testing.B) {
 }
 
 // mustRebuild drives a build by a projector, up to the swap.
-func mustRebuild(b *testing.B, s *Store, events []eventstore.Event) {
+func mustRebuild(b *testing.B, s *Store, log *projectionstest.Log) {
 	b.Helper()
-	log := projectionstest.NewLog(events...)
-	log.RunSize = 5000
 	if state, err := s.State(b.Context()); err != nil || !state.Live {
 		projectionstest.Project(b, s, log, projections.Config{BatchSize: 5000})
 		return
@@ -134,7 +132,7 @@ func mustCopyIn(b *testing.B, s *Store, rows map[string][]byte, indexed bool) ti
 		}
 	}
 	start := time.Now()
-	exec("SET maintenance_work_mem = '256MB'; BEGIN; " + tables(schema))
+	exec("SET maintenance_work_mem = '" + sortMemory + "'; BEGIN; " + tables(schema))
 	for table, columns := range copied() {
 		statement := fmt.Sprintf("COPY %s.%s (%s) FROM STDIN (FORMAT binary, FREEZE)", schema, table, columns)
 		if _, err := conn.PgConn().CopyFrom(b.Context(), bytes.NewReader(rows[table]), statement); err != nil {
@@ -143,7 +141,7 @@ func mustCopyIn(b *testing.B, s *Store, rows map[string][]byte, indexed bool) ti
 	}
 	if indexed {
 		fill := inSchema(schema, fillKeys)[0]
-		for _, statement := range slices.Concat(primaryKeys(schema), indexes(schema), analyze(schema)) {
+		for _, statement := range slices.Concat(completion(schema, true)...) {
 			if statement != fill {
 				exec(statement)
 			}

@@ -5,13 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/keyledger/keyledger/domain"
 	"github.com/keyledger/keyledger/projections"
 )
 
@@ -24,11 +21,12 @@ const discardWithin = 10 * time.Second
 // swapWithin bounds a swap, which takes over the uses that the build missed.
 const swapWithin = 2 * time.Minute
 
-// build writes a set of tables that nobody reads. Until it is complete everything
-// happens in one transaction: a crash leaves nothing, rows are frozen as they are
-// written (no vacuum comes to it later), and as nothing is ever updated every version
-// waits in memory, encoded, until its end is known. One batch is sent while the
-// next is made.
+// build writes a set of tables that nobody reads. Its rows are written in one
+// transaction, the one that makes the tables: they are frozen as they are written (no
+// vacuum comes to them later), and as nothing is ever updated every version waits in
+// memory, encoded, until its end is known. One batch is sent while the next is made.
+// A crash leaves nothing, or a set that is marked as being built: whoever builds or
+// leads next removes it.
 type build struct {
 	store  *Store
 	conn   *session
@@ -39,24 +37,11 @@ type build struct {
 
 	memory  memory
 	rows    copyBuffers // to be sent
+	spare   copyBuffers // being sent, or free
 	sending chan error  // gives how sending ended; nil when that was asked for
 	stop    func()      // ends sending
 
 	complete, indexed, swapped bool
-}
-
-// memory is what a build knows of what it has written.
-type memory struct {
-	keys  map[domain.KeyID]current
-	voids map[domain.KeyID][]projections.VoidKey
-	macs  map[projections.MacHash]domain.KeyID
-	size  int64 // of the rows in keys
-}
-
-// current is the current version of a key, encoded by appendKey.
-type current struct {
-	row           []byte
-	from, created uint64
 }
 
 // Build implements projections.Store.
@@ -66,9 +51,7 @@ func (s *Store) Build(ctx context.Context) (projections.Build, error) {
 	if err != nil {
 		return nil, s.explain(doing, err)
 	}
-	b := &build{store: s, conn: conn, memory: memory{
-		keys: make(map[domain.KeyID]current), voids: make(map[domain.KeyID][]projections.VoidKey), macs: make(map[projections.MacHash]domain.KeyID),
-	}}
+	b := &build{store: s, conn: conn, memory: newMemory()}
 	if err := b.begin(ctx); err != nil {
 		conn.end(ctx)
 		return nil, s.explain(doing, err)
@@ -103,7 +86,7 @@ func (b *build) begin(ctx context.Context) error {
 		return err
 	}
 	b.schema = schemaName(b.id)
-	_, err = b.conn.Exec(ctx, "SET maintenance_work_mem = '256MB'; BEGIN; "+tables(b.schema), pgx.QueryExecModeSimpleProtocol)
+	_, err = b.conn.Exec(ctx, "BEGIN; "+tables(b.schema), pgx.QueryExecModeSimpleProtocol)
 	return err
 }
 
@@ -127,7 +110,7 @@ func (b *build) Load(ctx context.Context, l projections.Lookup) (projections.Kno
 		known, err := loadFrom(ctx, b.conn.Conn, b.schema, l)
 		return known, b.store.explain(doing, err)
 	}
-	known, err := b.memory.recall(b.conn, l)
+	known, err := b.memory.recall(l)
 	return known, b.store.explain(doing, err)
 }
 
@@ -174,10 +157,12 @@ func (b *build) send(ctx context.Context) error {
 	if err := b.sent(ctx); err != nil {
 		return err
 	}
-	rows, sending := b.rows, make(chan error, 1)
+	b.rows, b.spare = b.spare, b.rows
+	b.rows.reset()
+	rows, sending := b.spare, make(chan error, 1)
 	// The call that began it ends before it does; Discard and Close cut it off.
 	own, stop := context.WithTimeout(context.WithoutCancel(ctx), writeWithin)
-	b.rows, b.sending, b.stop = copyBuffers{}, sending, stop
+	b.sending, b.stop = sending, stop
 	go func() {
 		defer stop()
 		sending <- copyIn(own, b.conn.Conn, b.schema, &rows, ", FREEZE")
@@ -211,58 +196,6 @@ func (b *build) settle(ctx context.Context) error {
 // Complete implements projections.Finisher.
 func (b *build) Complete(ctx context.Context) error {
 	return b.store.explain("complete the build", b.finish(ctx, true))
-}
-
-// finish writes what is in memory, makes keys and, if asked, the indexes that only
-// readers need, and commits. The commit waits for the disk.
-func (b *build) finish(ctx context.Context, indexed bool) error {
-	if b.failed == nil && !b.complete {
-		b.failed = b.finishTables(ctx, indexed)
-	}
-	if b.failed != nil || b.indexed || !indexed {
-		return b.failed
-	}
-	for _, statement := range indexes(b.schema) {
-		if _, err := b.conn.Exec(ctx, statement); err != nil {
-			return err
-		}
-	}
-	b.indexed = true
-	return nil
-}
-
-func (b *build) finishTables(ctx context.Context, indexed bool) error {
-	rows := slices.SortedFunc(maps.Values(b.memory.keys), func(x, y current) int { return cmp.Compare(x.from, y.from) })
-	for _, row := range rows {
-		b.rows.version(row.row, 0)
-		if b.rows.size() >= copyAt {
-			if err := b.send(ctx); err != nil {
-				return err
-			}
-		}
-	}
-	if err := b.settle(ctx); err != nil {
-		return err
-	}
-	statements := primaryKeys(b.schema)
-	if indexed {
-		statements = append(statements, indexes(b.schema)...)
-	}
-	statements = append(statements, analyze(b.schema)...)
-	for _, statement := range statements {
-		if _, err := b.conn.Exec(ctx, statement); err != nil {
-			return err
-		}
-	}
-	const note = "UPDATE keyledger.builds SET seq = $1, event_id = $2, clock = $3, finished_at = now() WHERE id = $4"
-	if _, err := b.conn.Exec(ctx, note, signed(b.at.Seq), b.at.EventID, nullTime(b.at.Clock), b.id); err != nil {
-		return err
-	}
-	if _, err := b.conn.Exec(ctx, "COMMIT"); err != nil {
-		return err
-	}
-	b.complete, b.indexed, b.memory = true, indexed, memory{}
-	return nil
 }
 
 // Swap implements projections.Finisher.
@@ -332,7 +265,7 @@ func (b *build) Discard(ctx context.Context) error {
 		b.sending = nil
 	}
 	b.failed = cmp.Or(b.failed, errors.New("the build is over"))
-	b.memory, b.rows = memory{}, copyBuffers{}
+	b.memory, b.rows, b.spare = memory{}, copyBuffers{}, copyBuffers{}
 	if !b.conn.IsClosed() {
 		// What is not removed here is removed when the next build begins. A swap whose
 		// answer was lost may have happened: the state tells.
@@ -344,63 +277,4 @@ func (b *build) Discard(ctx context.Context) error {
 	}
 	b.conn.end(ctx)
 	return nil
-}
-
-// learn takes in a batch, and hands over the versions whose end is known.
-func (m *memory) learn(batch *projections.Batch, out *copyBuffers) error {
-	for _, e := range batch.Ended {
-		held, ok := m.keys[e.Key]
-		if !ok || held.from != e.FromSeq || held.created != e.CreatedSeq {
-			return errNoVersion
-		}
-		out.version(held.row, e.ToSeq)
-		m.size -= int64(len(held.row))
-		delete(m.keys, e.Key)
-	}
-	for i := range batch.Versions {
-		v := &batch.Versions[i]
-		row := appendKey(make([]byte, 0, 768), &v.KeyRecord)
-		if v.ToSeq != 0 {
-			out.version(row, v.ToSeq)
-			continue
-		}
-		if _, twice := m.keys[v.ID]; twice {
-			return errTwice
-		}
-		m.keys[v.ID] = current{row: slices.Clip(row), from: v.Seq, created: v.CreatedSeq}
-		m.size += int64(len(row))
-	}
-	for _, claim := range batch.Macs {
-		if _, twice := m.macs[claim.Hash]; twice {
-			return errTwice
-		}
-		m.macs[claim.Hash] = claim.Key
-	}
-	for _, v := range batch.Voids {
-		m.voids[v.Key] = append(m.voids[v.Key], v)
-	}
-	return nil
-}
-
-// recall answers what it remembers: everything.
-func (m *memory) recall(conn *session, l projections.Lookup) (projections.Known, error) {
-	var known projections.Known
-	for _, id := range l.Keys {
-		if held, ok := m.keys[id]; ok {
-			record, err := decodeKey(conn.TypeMap(), held.row)
-			if err != nil {
-				return known, fmt.Errorf("read key %s: %w", id, err)
-			}
-			set(&known.Keys, id, record)
-		}
-		if voids := m.voids[id]; voids != nil {
-			set(&known.Voids, id, slices.Clone(voids))
-		}
-	}
-	for _, hash := range l.Macs {
-		if id, ok := m.macs[hash]; ok {
-			set(&known.Macs, hash, id)
-		}
-	}
-	return known, nil
 }

@@ -13,8 +13,9 @@
 // sessions too (pgbouncer: pool_mode = session).
 //
 // A build is one transaction of COPY, with the rows that may still change kept in
-// memory, so that every version is written once; keys and indexes follow at its
-// end. A node that dies leaves nothing of it.
+// memory, so that every version is written once; keys and indexes follow when that has
+// committed, over two sessions. What a node that dies leaves of it, the next build or
+// lead removes.
 //
 // Rows in the past stay: the live set is replaced, not changed, by a rebuild, and
 // the set before it is dropped a minute later. Sets of other schema versions

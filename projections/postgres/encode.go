@@ -87,15 +87,15 @@ func putPrefix(dst []byte, p netip.Prefix) []byte {
 	return append(append(dst, family, byte(p.Bits()), 1, byte(len(address))), address...) //nolint:gosec // up to 128
 }
 
-func putJSON(dst []byte, v any, empty bool, before ...byte) []byte {
-	if empty {
+func putGrants(dst []byte, g *domain.Grants) []byte {
+	if g == nil {
 		return putNull(dst)
 	}
-	text, err := json.Marshal(v)
+	text, err := json.Marshal(g)
 	if err != nil {
-		panic(err) // lists and maps of text
+		panic(err) // lists of text
 	}
-	return putText(dst, append(before, text...))
+	return putText(dst, text)
 }
 
 // appendKey appends the values of keyColumns.
@@ -105,14 +105,19 @@ func appendKey(dst []byte, r *projections.KeyRecord) []byte {
 	dst = putText(putText(putText(putText(dst, k.ID), k.Account), k.Type), k.Environment)
 	dst = putText(putText(dst, k.Name), k.Description)
 	dst = putList(dst, k.Scopes, pgtype.TextOID, putText[domain.Scope])
-	dst = putJSON(dst, k.Grants, k.Grants == nil)
+	dst = putGrants(dst, k.Grants)
 	dst = putTime(putText(dst, k.Display), k.ExpiresAt)
 	if len(k.AllowedIPs) == 0 {
 		dst = putNull(dst)
 	} else {
 		dst = putList(dst, k.AllowedIPs, pgtype.CIDROID, putPrefix)
 	}
-	dst = putJSON(dst, k.Metadata, len(k.Metadata) == 0, 1) // the version of jsonb's binary form
+	if len(k.Metadata) == 0 {
+		dst = putNull(dst)
+	} else {
+		const form = 1 // the version of jsonb's binary form
+		dst = sized(dst, func(dst []byte) []byte { return projections.AppendObject(append(dst, form), k.Metadata) })
+	}
 	dst = putTime(putText(dst, k.RotatedFrom), k.CreatedAt)
 	dst = putTime(putText(dst, k.CreatedBy), k.UpdatedAt)
 	dst = putText(putBool(dst, k.Imported), k.ReplacedBy)
@@ -122,25 +127,13 @@ func appendKey(dst []byte, r *projections.KeyRecord) []byte {
 	return putText(dst, projections.SearchText(*k))
 }
 
-// decodeKey reads what appendKey wrote.
-func decodeKey(types *pgtype.Map, row []byte) (projections.KeyRecord, error) {
-	var k keyRow
-	for i, target := range k.targets() {
-		n := int32(binary.BigEndian.Uint32(row)) //nolint:gosec // the bits
-		row = row[4:]
-		var value []byte
-		if n >= 0 {
-			value, row = row[:n:n], row[n:]
-		}
-		if err := types.Scan(keyColumns[i].oid, pgtype.BinaryFormatCode, value, target); err != nil {
-			return projections.KeyRecord{}, err
-		}
-	}
-	return k.record()
-}
-
 // copyBuffers hold rows on their way into the tables.
 type copyBuffers struct{ versions, audit, macs, voids []byte }
+
+// reset empties them for others to come; what they hold must have been sent.
+func (c *copyBuffers) reset() {
+	c.versions, c.audit, c.macs, c.voids = c.versions[:0], c.audit[:0], c.macs[:0], c.voids[:0]
+}
 
 func (c *copyBuffers) size() int { return len(c.versions) + len(c.audit) + len(c.macs) + len(c.voids) }
 

@@ -141,17 +141,24 @@ const (
 	useOrder    = "coalesce(last_used_at, '-infinity'::timestamptz)"
 )
 
-// primaryKeys make the tables whole, and are what a check needs to read them in order.
-func primaryKeys(schema string) []string {
-	return inSchema(schema,
-		"ALTER TABLE SCHEMA.key_versions ADD PRIMARY KEY (from_seq)",
+// completion returns the statements that make filled tables whole, in stages: those
+// of one may run at the same time. The longest come first, so that they end at about
+// the same time. Without the indexes that only readers need it is what a check needs.
+func completion(schema string, indexed bool) [][]string {
+	whole := inSchema(schema,
+		fillKeys,
 		"ALTER TABLE SCHEMA.audit ADD PRIMARY KEY (seq)",
 		"ALTER TABLE SCHEMA.macs ADD PRIMARY KEY (hash)",
 		"ALTER TABLE SCHEMA.voids ADD PRIMARY KEY (key_id, account)",
-		fillKeys,
-		"ALTER TABLE SCHEMA.keys ADD PRIMARY KEY (created_seq)",
-		"ALTER TABLE SCHEMA.keys ADD UNIQUE (key_id)",
+		"ALTER TABLE SCHEMA.key_versions ADD PRIMARY KEY (from_seq)", // waits for keys, which is filled from it
 	)
+	more := inSchema(schema, "ALTER TABLE SCHEMA.keys ADD PRIMARY KEY (created_seq), ADD UNIQUE (key_id)")
+	if indexed {
+		more = append(more, indexes(schema)...)
+	}
+	// The expressions of indexes are analyzed too, once these are there.
+	analyze := inSchema(schema, "ANALYZE SCHEMA.keys", "ANALYZE SCHEMA.audit", "ANALYZE SCHEMA.key_versions", "ANALYZE SCHEMA.macs", "ANALYZE SCHEMA.voids")
+	return [][]string{whole, more, analyze}
 }
 
 // fillKeys makes the current rows from the versions.
@@ -159,30 +166,27 @@ var fillKeys = fmt.Sprintf("INSERT INTO SCHEMA.keys (%s, last_used_at) SELECT %s
 	"FROM SCHEMA.key_versions v LEFT JOIN keyledger.usage u USING (key_id) WHERE v.to_seq = %d ORDER BY v.created_seq",
 	keyNames(""), keyNames("v."), int64(openEnd))
 
-// indexes are made when the rows are there.
+// indexes are made when the rows are there. Each has a name of its own: of two that
+// are made at the same time the server may name both alike.
 func indexes(schema string) []string {
 	return inSchema(schema,
-		"CREATE INDEX ON SCHEMA.key_versions (created_seq, from_seq)",
-		"CREATE INDEX ON SCHEMA.key_versions (account, created_seq, from_seq)",
-		"CREATE INDEX ON SCHEMA.key_versions (key_id, from_seq)",
-		"CREATE INDEX ON SCHEMA.keys (account, created_seq)",
-		"CREATE INDEX ON SCHEMA.keys (name_fold, created_seq)",
-		"CREATE INDEX ON SCHEMA.keys (account, name_fold, created_seq)",
-		"CREATE INDEX ON SCHEMA.keys ("+expiryOrder+", created_seq)",
-		"CREATE INDEX ON SCHEMA.keys (account, "+expiryOrder+", created_seq)",
-		"CREATE INDEX ON SCHEMA.keys ("+useOrder+", created_seq)",
-		"CREATE INDEX ON SCHEMA.keys (account, "+useOrder+", created_seq)",
-		"CREATE INDEX ON SCHEMA.audit (account, seq)",
-		"CREATE INDEX ON SCHEMA.audit (subject, seq)",
-		"CREATE INDEX ON SCHEMA.audit (actor, seq)",
-		"CREATE INDEX ON SCHEMA.audit (command_id, seq)",
-		"CREATE INDEX ON SCHEMA.audit (request_id, seq)",
-		"CREATE INDEX ON SCHEMA.audit (clock, seq)",
+		"CREATE INDEX versions_of_created ON SCHEMA.key_versions (created_seq, from_seq)",
+		"CREATE INDEX versions_of_account ON SCHEMA.key_versions (account, created_seq, from_seq)",
+		"CREATE INDEX versions_of_key ON SCHEMA.key_versions (key_id, from_seq)",
+		"CREATE INDEX audit_of_account ON SCHEMA.audit (account, seq)",
+		"CREATE INDEX audit_of_subject ON SCHEMA.audit (subject, seq)",
+		"CREATE INDEX audit_of_actor ON SCHEMA.audit (actor, seq)",
+		"CREATE INDEX audit_of_command_id ON SCHEMA.audit (command_id, seq)",
+		"CREATE INDEX audit_of_request_id ON SCHEMA.audit (request_id, seq)",
+		"CREATE INDEX audit_by_clock ON SCHEMA.audit (clock, seq)",
+		"CREATE INDEX keys_of_account ON SCHEMA.keys (account, created_seq)",
+		"CREATE INDEX keys_by_name ON SCHEMA.keys (name_fold, created_seq)",
+		"CREATE INDEX keys_of_account_by_name ON SCHEMA.keys (account, name_fold, created_seq)",
+		"CREATE INDEX keys_by_expiry ON SCHEMA.keys ("+expiryOrder+", created_seq)",
+		"CREATE INDEX keys_of_account_by_expiry ON SCHEMA.keys (account, "+expiryOrder+", created_seq)",
+		"CREATE INDEX keys_by_use ON SCHEMA.keys ("+useOrder+", created_seq)",
+		"CREATE INDEX keys_of_account_by_use ON SCHEMA.keys (account, "+useOrder+", created_seq)",
 	)
-}
-
-func analyze(schema string) []string {
-	return inSchema(schema, "ANALYZE SCHEMA.keys", "ANALYZE SCHEMA.key_versions", "ANALYZE SCHEMA.audit", "ANALYZE SCHEMA.macs", "ANALYZE SCHEMA.voids")
 }
 
 func inSchema(schema string, statements ...string) []string {
