@@ -1,6 +1,7 @@
 package access_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -118,5 +119,34 @@ func TestSecretsChange(t *testing.T) {
 	}
 	if s.node.IsConnected() || s.node.IsClosed() {
 		t.Errorf("a node with the old secrets is %v and should be trying", s.node.Status())
+	}
+}
+
+// On a cluster servers are restarted one by one. Meanwhile each is answered by the
+// nodes that have its secrets, and clients are let in everywhere.
+func TestSecretsChangeOnACluster(t *testing.T) {
+	before, after := mustSecrets(t), mustSecrets(t)
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	mustConfigure(t, file, before)
+	s := &site{servers: eventstoretest.MustConfiguredCluster(t, file)}
+	s.mustJoin(t, before)
+
+	mustConfigure(t, file, after)
+	s.servers.MustKill(t, 0)
+	s.servers.MustRestart(t, 0)
+	again := &site{servers: s.servers}
+	again.mustJoin(t, after)
+	for _, at := range []*site{s, again} {
+		at.keys.add("key_a", "acct_1", domain.ScopeCommands)
+	}
+	for i := range 3 {
+		eventstoretest.Eventually(t, soon, fmt.Sprintf("server %d lets a client in", i+1), func() bool {
+			at := &site{url: s.servers.NodeURL(i)}
+			nc, err := at.connect("key_a", "token of key_a")
+			if err == nil {
+				nc.Close()
+			}
+			return err == nil
+		})
 	}
 }

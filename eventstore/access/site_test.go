@@ -92,7 +92,7 @@ type site struct {
 	clients *nats.Conn          // in the account of the clients
 	out     *lockedBuffer       // the door's log
 
-	embedded *embedded.Server // nil for a cluster
+	servers *eventstoretest.Cluster // nil for the embedded server
 }
 
 // sites are the two that everything must hold on: the embedded server and a cluster.
@@ -104,7 +104,7 @@ func mustEmbedded(t *testing.T) *site {
 	t.Helper()
 	secrets := mustSecrets(t)
 	s := eventstoretest.MustServer(t, embedded.Config{Sync: embedded.SyncLazy, Listen: "127.0.0.1:0", Secrets: secrets})
-	out := &site{url: s.ClientURL(), embedded: s}
+	out := &site{url: s.ClientURL()}
 	out.mustOpen(t, secrets, 1, func(account string) (*nats.Conn, error) { return s.ConnectTo(t.Context(), account) })
 	return out
 }
@@ -113,25 +113,36 @@ func mustEmbedded(t *testing.T) *site {
 // operators are given.
 func mustCluster(t *testing.T) *site {
 	t.Helper()
-	secrets := mustSecrets(t)
+	secrets, file := mustSecrets(t), filepath.Join(t.TempDir(), "nats.conf")
+	mustConfigure(t, file, secrets)
+	s := &site{servers: eventstoretest.MustConfiguredCluster(t, file)}
+	s.mustJoin(t, secrets)
+	return s
+}
+
+// mustConfigure writes the file of a cluster's servers.
+func mustConfigure(t *testing.T, file string, secrets *access.Secrets) {
+	t.Helper()
 	public, err := secrets.Public()
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "nats.conf")
 	if err := os.WriteFile(file, []byte("jetstream { sync_interval: always }\n"+public.ServerConfig(false)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := eventstoretest.MustConfiguredCluster(t, file)
-	out := &site{url: c.URL()}
-	out.mustOpen(t, secrets, 3, func(account string) (*nats.Conn, error) {
+}
+
+// mustJoin makes a node on the site's cluster.
+func (s *site) mustJoin(t *testing.T, secrets *access.Secrets) {
+	t.Helper()
+	s.url = s.servers.URL()
+	s.mustOpen(t, secrets, 3, func(account string) (*nats.Conn, error) {
 		identity, err := secrets.Options(account)
 		if err != nil {
 			return nil, err
 		}
-		return eventstore.Connect(t.Context(), eventstore.ConnectConfig{URL: c.URL(), Identity: identity})
+		return eventstore.Connect(t.Context(), eventstore.ConnectConfig{URL: s.url, Identity: identity})
 	})
-	return out
 }
 
 func mustSecrets(t *testing.T) *access.Secrets {
