@@ -35,8 +35,8 @@ const (
 // BenchmarkDrain has KEYLEDGER_BENCH_KEYS keys (20,000) expire at one instant, on a
 // server that syncs every append, while one client creates keys and another checks
 // one: how long it takes until all events are written, and what creates and checks
-// take meanwhile against before, in the same run. KEYLEDGER_BENCH_BATCH and
-// KEYLEDGER_BENCH_DUTY try other settings.
+// take meanwhile against before, in the same run. KEYLEDGER_BENCH_CLIENTS (1) create
+// keys; KEYLEDGER_BENCH_BATCH and KEYLEDGER_BENCH_DUTY (percent) try other settings.
 func BenchmarkDrain(b *testing.B) {
 	keys := envOr(b, "KEYLEDGER_BENCH_KEYS", 20_000)
 	s := eventstoretest.MustServer(b, embedded.Config{})
@@ -130,17 +130,9 @@ func newLoad(b *testing.B, log *eventstore.Log) *load {
 	l.end = end
 	token := l.create(b, ctx, handler)
 	l.running.Go(func() { _ = l.verifier.Run(ctx, log) })
-	l.running.Go(func() {
-		for ctx.Err() == nil {
-			began := time.Now()
-			l.create(b, ctx, handler)
-			l.mu.Lock()
-			l.taken.creates = append(l.taken.creates, time.Since(began))
-			l.created++
-			l.mu.Unlock()
-			time.Sleep(apart) //nolint:forbidigo // the client's pace
-		}
-	})
+	for range envOr(b, "KEYLEDGER_BENCH_CLIENTS", 1) {
+		l.running.Go(func() { l.creating(b, ctx, handler) })
+	}
 	eventstoretest.Eventually(b, time.Minute, "the verifier is ready", l.verifier.Ready)
 	l.running.Go(func() {
 		for ctx.Err() == nil {
@@ -157,6 +149,18 @@ func newLoad(b *testing.B, log *eventstore.Log) *load {
 		}
 	})
 	return l
+}
+
+func (l *load) creating(b *testing.B, ctx context.Context, handler *command.Handler) { //nolint:revive,thelper // as create
+	for ctx.Err() == nil {
+		began := time.Now()
+		l.create(b, ctx, handler)
+		l.mu.Lock()
+		l.taken.creates = append(l.taken.creates, time.Since(began))
+		l.created++
+		l.mu.Unlock()
+		time.Sleep(apart) //nolint:forbidigo // the client's pace
+	}
 }
 
 // create sends one command and returns the token.

@@ -69,8 +69,8 @@ type Config struct {
 // The size of batches and the part of the time that they may take, as measured:
 // docs/decisions/0010-deadlines.md.
 const (
-	DefaultBatchSize = 250
-	DefaultDuty      = 0.5
+	DefaultBatchSize = 500
+	DefaultDuty      = 0.45
 )
 
 // Worker follows the log and writes what is due while it has the lease. Its methods
