@@ -18,7 +18,7 @@ nats=(nats --inbox-prefix "_INBOX_$NATS_USER")
 send() {
   local event="{\"specversion\":\"1.0\",\"id\":\"$2\",\"source\":\"nats-cli\",\"type\":\"keyledger.command.$1.v1\",\"data\":$3}"
   "${nats[@]}" request --raw --no-templates ${4:+--header "Keyledger-Reply:$4"} \
-    "keyledger.commands.$account.$NATS_USER.$1" "$event"
+    "keyledger.commands.$account.$NATS_USER.$1" "$event" | grep .
 }
 
 # outcome ID prints what became of a command, when it is there.
