@@ -56,6 +56,9 @@ func TestProducersOnACluster(t *testing.T) {
 	two.env["KEYLEDGER_TOKEN"] = one.operatorToken(t)
 	two.mustStart(t, cluster.flags...)
 
+	if r := one.cli(t, "", append([]string{"doctor"}, cluster.flags...)...); r.code != exitOK || !strings.Contains(r.stdout, "configured as it must be") {
+		t.Errorf("doctor with the secrets of the nodes: %+v", r)
+	}
 	create := []string{"--management", "--account", "acme", "--scopes", string(domain.ScopeCommands)}
 	leaverToken, leaver := one.mustCreate(t, append(create, "--name", "leaver")...)
 	stayerToken, stayer := one.mustCreate(t, append(create, "--name", "stayer")...)
