@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/keyledger/keyledger/domain"
@@ -190,7 +189,7 @@ func deadLetter(msg *jetstream.RawStreamMsg) (DeadLetter, error) {
 	}
 	d := DeadLetter{Seq: msg.Sequence, Time: msg.Time, Address: address, Headers: map[string]string{}, Body: slices.Clip(msg.Data)}
 	for name := range msg.Header {
-		d.Headers[name] = nats.Header(msg.Header).Get(name)
+		d.Headers[name] = msg.Header.Get(name)
 	}
 	return d, nil
 }

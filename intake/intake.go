@@ -146,7 +146,7 @@ func (i *Intake) Run(ctx context.Context) error {
 	for pause := i.cfg.RetryFirst; ; pause = min(2*pause, i.cfg.RetryMost) {
 		err := i.session(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it was told to end
 		}
 		i.report(fmt.Errorf("commands over NATS stand still: %w", err))
 		i.cfg.Logger.ErrorContext(ctx, "alarm: commands over nats stand still", slog.Any("error", err))

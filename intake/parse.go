@@ -196,7 +196,7 @@ type onKey[T any] struct {
 
 // readData reads the data of the command.
 func (r *request) readData(data jsontext.Value) error {
-	switch r.address.Command { //nolint:exhaustive // the others are not sent by producers
+	switch r.address.Command { // the others are not sent by producers
 	case domain.CommandCreateKey:
 		return r.readCreate(data)
 	case domain.CommandUpdateKey:

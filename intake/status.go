@@ -50,7 +50,7 @@ func (i *Intake) lookOnce(ctx context.Context, s *feed.Subscriber) error {
 	if !backlog.Oldest.IsZero() {
 		age = max(0, i.cfg.Now().Sub(backlog.Oldest))
 	}
-	pending := backlog.Waiting + uint64(max(0, backlog.InHand)) //nolint:gosec // not negative
+	pending := backlog.Waiting + uint64(max(0, backlog.InHand))
 	i.metrics.pending.Set(float64(pending))
 	i.metrics.oldest.Set(age.Seconds())
 	if err := s.PurgeDone(ctx, topic); err != nil { // next time

@@ -137,7 +137,7 @@ func (i *Intake) settle(next message.HandlerFunc) message.HandlerFunc {
 			return nil, err
 		}
 		w.outcome = i.outcomeOf(w, err)
-		if tellErr := i.tell(m.Context(), w, err); tellErr != nil {
+		if tellErr := i.tellUntilTold(m.Context(), w, err); tellErr != nil {
 			return nil, tellErr
 		}
 		if _, isDead := errors.AsType[deadError](err); isDead {
@@ -145,6 +145,25 @@ func (i *Intake) settle(next message.HandlerFunc) message.HandlerFunc {
 			return nil, err
 		}
 		return nil, nil
+	}
+}
+
+// tellUntilTold is tell, tried again a few times: once this work is dropped, the
+// token that it holds is gone.
+func (i *Intake) tellUntilTold(ctx context.Context, w *work, err error) error {
+	const tries = 10
+	for n, pause := 1, i.cfg.RetryFirst; ; n, pause = n+1, min(2*pause, i.cfg.RetryMost) {
+		tellErr := i.tell(ctx, w, err)
+		if tellErr == nil || !passing(tellErr) || n == tries {
+			return tellErr
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return tellErr
+		}
 	}
 }
 
