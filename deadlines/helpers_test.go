@@ -164,7 +164,7 @@ func (w *world) set(by time.Duration) { w.step.Add(int64(by)) }
 
 // pass lets time pass, until everything that it brings about is done.
 func (w *world) pass(d time.Duration) {
-	time.Sleep(d)
+	time.Sleep(d) //nolint:forbidigo // the bubble's time, which this lets pass
 	synctest.Wait()
 }
 
@@ -178,7 +178,7 @@ func (w *world) begin(name string) *Worker {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background()) //nolint:usetesting // ends in end, within the bubble
+	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- worker.Run(ctx) }()
 	w.stop[name] = func() {
@@ -275,7 +275,7 @@ func (w *world) try(id domain.KeyID, c domain.KeyCommand) error {
 		}
 		changes = append(changes, change(r.NewID, 0, successor...))
 	}
-	_, err = w.log.Append(context.Background(), eventstore.Meta{Time: now, Actor: "key_operator", Command: c.Command(), CommandID: "test"}, changes...) //nolint:usetesting // outlives nothing
+	_, err = w.log.Append(context.Background(), eventstore.Meta{Time: now, Actor: "key_operator", Command: c.Command(), CommandID: "test"}, changes...)
 	return err
 }
 
@@ -309,7 +309,7 @@ func (w *world) written() []string {
 
 func written(e eventstore.Event) string {
 	line := fmt.Sprintf("%s %s ", clock(e.Time), e.Aggregate.ID)
-	switch data := e.Data.(type) {
+	switch data := any(e.Data).(type) {
 	case domain.KeyExpiring:
 		return line + fmt.Sprintf("expiring %s lead %v", clock(data.ExpiresAt), time.Duration(data.LeadSeconds)*time.Second)
 	case domain.KeyExpired:
@@ -317,7 +317,7 @@ func written(e eventstore.Event) string {
 	case domain.KeyRevoked:
 		return line + "revoked " + data.Reason + " " + clock(data.RevokedAt)
 	default:
-		return line + string(data.Type())
+		return line + string(e.Type())
 	}
 }
 
@@ -325,7 +325,7 @@ func written(e eventstore.Event) string {
 func clock(t time.Time) string {
 	switch {
 	case t.Equal(t.Truncate(day)):
-		return t.UTC().Format("2006-01-02")
+		return t.UTC().Format(time.DateOnly)
 	default:
 		return t.UTC().Format("2006-01-02T15:04:05.999999999")
 	}
@@ -348,7 +348,7 @@ func lines(all []string) string {
 
 // at reads a time of a test: a date, or a date and a time.
 func at(text string) time.Time {
-	for _, layout := range []string{"2006-01-02", "2006-01-02T15:04:05.999999999"} {
+	for _, layout := range []string{time.DateOnly, "2006-01-02T15:04:05.999999999"} {
 		if t, err := time.Parse(layout, text); err == nil {
 			return t
 		}

@@ -2,6 +2,7 @@ package deadlines
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/keyledger/keyledger/domain"
@@ -58,9 +59,9 @@ func (r *record) due(leads []time.Duration) int64 {
 	if r.rotated {
 		return at
 	}
-	for i := len(leads) - 1; i >= 0; i-- { // the longest that was not given
-		if r.lead == 0 || leads[i] < r.lead {
-			return min(at, max(r.expires.micro()-leads[i].Microseconds(), r.since))
+	for _, lead := range slices.Backward(leads) { // the longest that was not given
+		if r.lead == 0 || lead < r.lead {
+			return min(at, max(r.expires.micro()-lead.Microseconds(), r.since))
 		}
 	}
 	return at

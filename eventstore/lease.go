@@ -198,7 +198,7 @@ func (h *lease) keep(ctx context.Context) error {
 		cancel()
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the work is done; it failed because of that
 		case err == nil && held:
 			wait = h.ttl / 3
 		case err == nil:

@@ -173,9 +173,9 @@ func TestReaderOfTheLogSeesARotation(t *testing.T) {
 // kills them at random while 10,000 keys get their notice and expire.
 func TestNodesAreKilledWhileKeysExpire(t *testing.T) {
 	const keys = 10_000
-	seed := rand.Uint64() //nolint:gosec // a test's
+	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test's
+	random := rand.New(rand.NewPCG(seed, 1))
 	s := eventstoretest.MustServer(t, embedded.Config{
 		Listen: "127.0.0.1:0", Sync: embedded.SyncLazy, Users: map[string]string{"node": "secret"},
 	})

@@ -34,8 +34,8 @@ func (n *node) makeDeadlines(context.Context) error {
 // others and the node go on without; only a log that is not the one which was read
 // ends the node.
 func (n *node) runDeadlines(ctx context.Context) error {
-	if n.awaitVerifier(ctx) != nil {
-		return nil // the node ends before it was ready
+	if err := n.awaitVerifier(ctx); err != nil {
+		return ignoreEnd(ctx, err)
 	}
 	err := n.deadlines.Run(ctx)
 	if err == nil || errors.Is(err, eventstore.ErrHistoryReplaced) {
