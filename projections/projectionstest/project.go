@@ -36,7 +36,7 @@ func Differences(tb testing.TB, store projections.Store, log projections.Log, cf
 			tb.Errorf("the check tells of %d differences and counts %d", len(found), result.Differences)
 		}
 		// Every event has its entry in the audit log, there or found to be missing.
-		if err == nil && result.Rows+int64(len(found)) < int64(result.At.Seq) { //nolint:gosec // a few events
+		if err == nil && result.Rows+int64(len(found)) < int64(result.At.Seq) {
 			tb.Errorf("the check says that it looked at %d rows of tables made from %d events", result.Rows, result.At.Seq)
 		}
 		return err
