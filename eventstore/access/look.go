@@ -70,7 +70,7 @@ func (d *Door) look(ctx context.Context) {
 }
 
 func (d *Door) tryLook(ctx context.Context) error {
-	pages, err := d.firstPages(ctx)
+	pages, err := d.pages(ctx)
 	if err != nil || !slices.ContainsFunc(pages, d.hasClients) {
 		return err
 	}
@@ -80,20 +80,33 @@ func (d *Door) tryLook(ctx context.Context) error {
 		return fmt.Errorf("catch up with the log: %w", err)
 	}
 	for i := range pages {
+		if err := d.judge(ctx, &pages[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pages lists all connections on all servers. It is done before any is ended, since
+// that would shift what comes after.
+func (d *Door) pages(ctx context.Context) ([]page, error) {
+	pages, err := d.firstPages(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range pages {
 		for p := &pages[i]; ; {
-			if err := d.judge(ctx, p); err != nil {
-				return err
-			}
 			next := p.Data.Offset + len(p.Data.Connections)
 			if len(p.Data.Connections) == 0 || next >= p.Data.Total {
 				break
 			}
 			if p, err = d.nextPage(ctx, p.Server.ID, next); err != nil {
-				return err
+				return nil, err
 			}
+			pages = append(pages, *p)
 		}
 	}
-	return nil
+	return pages, nil
 }
 
 // firstPages asks all servers at once. How many there are nobody knows: the last
@@ -176,9 +189,7 @@ func (d *Door) judge(ctx context.Context, p *page) error {
 // isClient leaves out nodes, and connections that have not given credentials yet.
 func (d *Door) isClient(c connection) bool { return c.User != "" && c.User != d.public.Clients }
 
-func (d *Door) hasClients(p page) bool {
-	return p.Data.Total > len(p.Data.Connections) || slices.ContainsFunc(p.Data.Connections, d.isClient)
-}
+func (d *Door) hasClients(p page) bool { return slices.ContainsFunc(p.Data.Connections, d.isClient) }
 
 func (d *Door) end(ctx context.Context, server string, c connection) error {
 	body, err := json.Marshal(map[string]uint64{"cid": c.ID})
