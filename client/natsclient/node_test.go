@@ -96,7 +96,7 @@ func (n *node) put(o client.CommandOutcome) {
 	if o.Producer == "" {
 		o.Producer = n.keyID
 	}
-	n.must(n.streams.PutOutcome(context.Background(), domain.DefaultAccount, o.ID, n.json(o), false)) //nolint:usetesting // in a callback
+	n.must(n.streams.PutOutcome(context.Background(), domain.DefaultAccount, o.ID, n.json(o), false))
 }
 
 func (n *node) json(v any) []byte {

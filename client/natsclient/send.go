@@ -127,13 +127,14 @@ func (p *Producer) attempt(ctx context.Context, c command, inbox, name string) e
 	defer done()
 	ctx, cancel := context.WithTimeout(ctx, ackWait)
 	defer cancel()
-	acked := make(chan error, 1)
+	var err error
+	acked := make(chan struct{})
 	go func() {
-		_, err := p.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0))
-		acked <- err
+		defer close(acked)
+		_, err = p.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0))
 	}()
 	select {
-	case err := <-acked:
+	case <-acked:
 		return storeError(err)
 	case <-refused:
 		cancel()

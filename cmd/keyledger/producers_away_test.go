@@ -24,12 +24,12 @@ type cliPublisher struct {
 	t     *testing.T
 	lines io.WriteCloser
 	out   output
-	done  chan error
+	done  chan struct{} // closed when it has ended
 }
 
 func mustCLIPublisher(t *testing.T, tool, url, id, token, command string) *cliPublisher {
 	t.Helper()
-	p := &cliPublisher{t: t, done: make(chan error, 1)}
+	p := &cliPublisher{t: t, done: make(chan struct{})}
 	cmd := exec.Command(tool, "--inbox-prefix", eventstore.InboxPrefix(id), //nolint:noctx // ended below
 		"pub", "--jetstream", "--force-stdin", "--send-on", "newline", "--no-templates", "keyledger.commands.acme."+id+"."+command)
 	cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "NATS_URL="+url, "NATS_USER="+id, "NATS_PASSWORD="+token)
@@ -41,7 +41,10 @@ func mustCLIPublisher(t *testing.T, tool, url, id, token, command string) *cliPu
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	go func() { p.done <- cmd.Wait() }()
+	go func() {
+		_ = cmd.Wait()
+		close(p.done)
+	}()
 	t.Cleanup(func() {
 		_ = p.lines.Close()
 		select {
