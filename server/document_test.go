@@ -33,6 +33,7 @@ func TestEveryRouteIsDocumented(t *testing.T) {
 		"POST /v1/management-keys", "GET /v1/management-keys", "GET /v1/management-keys/{id}", "POST /v1/management-keys/{id}/revoke",
 		"POST /v1/keys", "GET /v1/keys", "GET /v1/keys/{id}", "PATCH /v1/keys/{id}", "POST /v1/keys/{id}/revoke", "POST /v1/keys/{id}/rotate",
 		"GET /v1/keys/{id}/events", "GET /v1/events", "GET /v1/scopes", "POST /v1/verify", "GET /v1/audit",
+		"GET /v1/commands/{id}", "GET /v1/dead-letters", "GET /v1/dead-letters/{seq}", "POST /v1/dead-letters/{seq}/resend",
 		"GET /v1/projections", "POST /v1/projections/rebuild", "POST /v1/projections/check", "GET /healthz", "GET /readyz", "GET /metrics",
 	} {
 		if !documented[route] {

@@ -48,6 +48,8 @@ func floors() []room {
 		{path: "intake", may: doorsMay, why: doors},
 		{path: "dashboard", may: doorsMay, why: doors},
 
+		{path: "server/servertest", may: below4, why: "the test kit wires what cmd wires, and cmd is not for tests of others"},
+
 		{path: "cmd", may: below4, why: "the binary wires everything and nothing imports it"},
 
 		{path: "client", may: []string{"domain"}, why: "who imports the client gets the client and what a token is: no server, no log, no database"},
