@@ -191,9 +191,10 @@ func (c keysUpdate) request() client.UpdateKeyRequest {
 }
 
 type keysRotate struct {
-	ID      string        `arg:"" help:"The key's id, key_…"`
-	Overlap time.Duration `placeholder:"DURATION" help:"How long the old key goes on working, for example 24h. Default: it is refused at once."`
-	Yes     bool          `short:"y" help:"Do not ask."`
+	ID          string        `arg:"" help:"The key's id, key_…"`
+	Overlap     time.Duration `placeholder:"DURATION" help:"How long the old key goes on working, for example 24h. Default: it is refused at once."`
+	TokenSHA256 string        `name:"token-sha256" placeholder:"HEX" help:"SHA-256 of a token that you made yourself, in hex."`
+	Yes         bool          `short:"y" help:"Do not ask."`
 	changeFlags
 }
 
@@ -217,7 +218,7 @@ func (c keysRotate) Run(a *app) error {
 	if err := a.confirm(c.Yes || c.Overlap > 0, c.question(a, cl)); err != nil {
 		return err
 	}
-	req := client.RotateKeyRequest{}
+	req := client.RotateKeyRequest{TokenSHA256: c.TokenSHA256}
 	if c.Overlap > 0 {
 		req.Overlap = c.Overlap.String()
 	}
@@ -225,7 +226,7 @@ func (c keysRotate) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	return a.printNewKey(c.outputFlag, newKey{Outcome: out, done: "Rotated " + c.ID + " into"})
+	return a.printNewKey(c.outputFlag, newKey{Outcome: out, done: "Rotated " + c.ID + " into", ownToken: c.TokenSHA256 != ""})
 }
 
 func (c keysRotate) question(a *app, cl *client.Client) func() (string, error) {

@@ -77,4 +77,8 @@ func TestRepeatHasNoToken(t *testing.T) {
 			t.Errorf("with a token of one's own: %+v", r)
 		}
 	}
+	next := sha256.Sum256([]byte(strings.Repeat("and its next", 4)))
+	if r := w.cli(t, "", "keys", "rotate", keys.Keys[0].ID, "--yes", "--token-sha256", hex.EncodeToString(next[:])); r.code != exitOK || r.stdout != "" || !strings.Contains(r.stderr, "whose SHA-256 you gave") {
+		t.Errorf("rotated to a token of one's own: %+v", r)
+	}
 }
