@@ -205,7 +205,11 @@ func (v *view) At() projections.Checkpoint { return v.live.at }
 func (v *view) Close() error               { return nil }
 
 func (v *view) Differences(_ context.Context, progress func(string, int64), yield func(projections.Difference) error) error {
-	progress("keys", int64(len(v.live.versions)))
+	for table, rows := range map[string]int{
+		"keys": len(v.live.versions), "audit": len(v.live.audit), "macs": len(v.live.macs), "voids": len(v.live.voids),
+	} {
+		progress(table, int64(rows))
+	}
 	want, got := v.build.made.rows(), v.live.rows()
 	names := maps.Clone(want)
 	maps.Copy(names, got)
