@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -34,37 +36,47 @@ const (
 	outcomesAge = 7 * 24 * time.Hour
 	deadAge     = 90 * 24 * time.Hour
 	usageAge    = 30 * 24 * time.Hour
+
+	// What the streams beside the log may take of the disk that they share with it:
+	// enough for what they are for, however much garbage a producer sends.
+	commandsBytes = 4 << 30
+	outcomesBytes = 1 << 30
+	deadBytes     = 1 << 30
+	usageBytes    = 2 << 30
+	// minSideBytes is the least that is worth a limit.
+	minSideBytes = 1 << 20
 )
 
 // sideConfig is how a stream beside the log is made. An operator may change its
-// limits; what it carries and how it is read may not differ, see [sideDrift].
+// limits in age, messages and bytes; what it carries, how it is read and what goes
+// when it is full may not differ, see [sideDrift].
 func sideConfig(side Side, replicas int) (jetstream.StreamConfig, error) {
 	cfg := jetstream.StreamConfig{
 		Name: string(side), Storage: jetstream.FileStorage, Replicas: replicas,
-		Retention: jetstream.LimitsPolicy, AllowDirect: true, Duplicates: 2 * time.Minute,
+		Retention: jetstream.LimitsPolicy, AllowDirect: true, Duplicates: 2 * time.Minute, MaxMsgsPerSubject: -1,
 	}
 	switch side {
 	case SideCommands:
 		// Limits retention, purged up to what was carried out: a work queue pays a
 		// synced write for every acknowledgement. Nothing goes by age: a command that
-		// waits for a node is not forgotten.
+		// waits for a node is not forgotten, and one for which there is no room is refused.
 		cfg.Description = "keyledger: commands on their way"
 		cfg.Subjects = []string{CommandPrefix + ".>"}
 		cfg.MaxMsgSize = maxCommandMessageBytes
-		cfg.Discard = jetstream.DiscardNew
+		cfg.Discard, cfg.MaxBytes = jetstream.DiscardNew, commandsBytes
 	case SideOutcomes:
 		cfg.Description = "keyledger: what became of commands"
 		cfg.Subjects = []string{OutcomePrefix + ".>"}
-		cfg.MaxAge, cfg.MaxMsgsPerSubject = outcomesAge, 1
+		cfg.MaxAge, cfg.MaxMsgsPerSubject, cfg.MaxBytes = outcomesAge, 1, outcomesBytes
 		cfg.RePublish = &jetstream.RePublish{Source: OutcomePrefix + ".>", Destination: AnnouncePrefix + ".>"}
 	case SideDead:
 		cfg.Description = "keyledger: commands that cannot succeed"
 		cfg.Subjects = []string{DeadPrefix + ".>"}
-		cfg.MaxAge = deadAge
+		cfg.MaxAge, cfg.MaxBytes = deadAge, deadBytes
 	case SideUsage:
 		cfg.Description = "keyledger: when keys were used"
 		cfg.Subjects = []string{UsagePrefix + ".>"}
-		cfg.MaxAge = usageAge
+		cfg.MaxAge, cfg.MaxBytes = usageAge, usageBytes
 		cfg.Compression = jetstream.S2Compression // reports are much alike
 	default:
 		return cfg, fmt.Errorf("no stream beside the log is called %q", side)
@@ -73,7 +85,7 @@ func sideConfig(side Side, replicas int) (jetstream.StreamConfig, error) {
 }
 
 // OpenSide finds or creates a stream beside the log. One that carries something
-// else, or in another way, is a *[DriftError].
+// else, or in another way, is a *[DriftError]. One that is there keeps its limits.
 func (l *Log) OpenSide(ctx context.Context, side Side) (jetstream.Stream, error) {
 	want, err := sideConfig(side, l.replicas)
 	if err != nil {
@@ -83,7 +95,7 @@ func (l *Log) OpenSide(ctx context.Context, side Side) (jetstream.Stream, error)
 	err = l.retry(ctx, "open the stream "+want.Name, func(ctx context.Context) error {
 		found, err := l.js.Stream(ctx, want.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			found, err = l.js.CreateStream(ctx, want)
+			found, err = l.createSide(ctx, want)
 		}
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another node was faster
 			found, err = l.js.Stream(ctx, want.Name)
@@ -98,6 +110,49 @@ func (l *Log) OpenSide(ctx context.Context, side Side) (jetstream.Stream, error)
 		return nil
 	})
 	return stream, err
+}
+
+// createSide creates a stream. The server sets aside all the bytes that a stream may
+// ever take, so that a limit for which there is no room is halved until there is.
+// Twice the limit is asked for first, so that as much is left for the other streams.
+func (l *Log) createSide(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
+	wanted := want.MaxBytes
+	var refusal error
+	for limit := wanted; limit >= minSideBytes; limit /= 2 {
+		want.MaxBytes = 2 * limit
+		_, err := l.js.CreateStream(ctx, want)
+		if noRoom(err) {
+			refusal = err
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if limit < wanted {
+			l.logger.WarnContext(ctx, "the storage of the NATS server is small; a stream beside the log may take less of it than is usual",
+				slog.String("stream", want.Name), slog.Int64("max_bytes", limit), slog.Int64("usual", wanted))
+		}
+		want.MaxBytes = limit
+		return l.js.UpdateStream(ctx, want)
+	}
+	if noPeers(refusal) {
+		return nil, refusal // perhaps the servers do not know each other's storage yet: tried again
+	}
+	l.logger.WarnContext(ctx, "the storage of the NATS server is very small; a stream beside the log has no limit in bytes", slog.String("stream", want.Name))
+	want.MaxBytes = -1
+	return l.js.CreateStream(ctx, want)
+}
+
+// noRoom reports whether the server cannot set aside what a stream may take.
+func noRoom(err error) bool {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && (api.ErrorCode == codeStorageExceeded || api.ErrorCode == codeInsufficientResources || noPeers(err))
+}
+
+// noPeers reports whether there are not as many servers of a cluster that can.
+func noPeers(err error) bool {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && api.ErrorCode == codeNoSuitablePeers && strings.Contains(api.Description, "insufficient storage")
 }
 
 // JetStream returns the API that the log uses, for what reads and writes the
@@ -120,6 +175,17 @@ func sideDrift(want, got jetstream.StreamConfig) error {
 	}
 	if want.RePublish != nil && (got.RePublish == nil || *got.RePublish != *want.RePublish) {
 		fields = append(fields, DriftField{Name: "republish", Want: fmt.Sprint(*want.RePublish), Got: fmt.Sprint(got.RePublish)})
+	}
+	if want.Discard != got.Discard {
+		fields = append(fields, DriftField{Name: "discard", Want: want.Discard.String(), Got: got.Discard.String()})
+	}
+	// A limit by subject is for dead letters an operator's choice; elsewhere it would
+	// drop what was not read yet, or keep what nobody asks for.
+	if want.MaxMsgsPerSubject != got.MaxMsgsPerSubject && want.Name != string(SideDead) {
+		fields = append(fields, DriftField{Name: "max_msgs_per_subject", Want: fmt.Sprint(want.MaxMsgsPerSubject), Got: fmt.Sprint(got.MaxMsgsPerSubject)})
+	}
+	if !got.AllowDirect {
+		fields = append(fields, DriftField{Name: "allow_direct", Want: "true", Got: "false"})
 	}
 	if got.NoAck {
 		fields = append(fields, DriftField{Name: "no_ack", Want: "false", Got: "true"})
