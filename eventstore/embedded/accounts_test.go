@@ -2,6 +2,7 @@ package embedded_test
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -79,28 +80,63 @@ func TestListenLater(t *testing.T) {
 	}
 }
 
-// The log of before there were accounts is found again.
+// The log of before there were accounts is found again, and the move is told.
 func TestStreamsMoveToTheirAccount(t *testing.T) {
 	dir := t.TempDir()
-	log, stop := mustLog(t, dir)
+	log, stop := mustLog(t, embedded.Config{DataDir: dir})
 	eventstoretest.MustAppend(t, log, eventstoretest.Meta("c"), eventstoretest.Created("acct_1", 1))
 	stop()
 	streams := filepath.Join(dir, "jetstream")
 	if err := os.Rename(filepath.Join(streams, access.AccountLog), filepath.Join(streams, "$G")); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // it stays where it was moved
-		log, stop = mustLog(t, dir)
+	if err := os.MkdirAll(filepath.Join(streams, access.AccountLog, "streams"), 0o700); err != nil { // a start that made no stream
+		t.Fatal(err)
+	}
+	for i := range 2 { // it stays where it was moved
+		var out lockedBuffer
+		log, stop = mustLog(t, embedded.Config{DataDir: dir, Logger: slog.New(slog.NewTextHandler(&out, nil))})
 		if head, err := log.Head(t.Context()); err != nil || head != 1 {
 			t.Errorf("head %d, %v", head, err)
 		}
 		stop()
+		if told := strings.Contains(out.String(), "moved to an account"); told != (i == 0) {
+			t.Errorf("start %d: told of a move: %v\n%s", i+1, told, out.String())
+		}
 	}
 }
 
-func mustLog(t *testing.T, dir string) (log *eventstore.Log, stop func()) {
+// An older release that is run on a data dir finds no log and makes one. This one
+// does not choose between them, and starts when one is out of the way.
+func TestStreamsInTwoAccounts(t *testing.T) {
+	dir := t.TempDir()
+	log, stop := mustLog(t, embedded.Config{DataDir: dir})
+	eventstoretest.MustAppend(t, log, eventstoretest.Meta("c"), eventstoretest.Created("acct_1", 1))
+	stop()
+	other := t.TempDir()
+	_, stop = mustLog(t, embedded.Config{DataDir: other})
+	stop()
+	former := filepath.Join(dir, "jetstream", "$G")
+	if err := os.CopyFS(former, os.DirFS(filepath.Join(other, "jetstream", access.AccountLog))); err != nil {
+		t.Fatal(err)
+	}
+	_, err := embedded.Start(t.Context(), embedded.Config{DataDir: dir})
+	if err == nil || !strings.Contains(err.Error(), "an older release was started") || !strings.Contains(err.Error(), former) {
+		t.Fatalf("started with %v", err)
+	}
+	if err := os.Rename(former, filepath.Join(t.TempDir(), "aside")); err != nil {
+		t.Fatal(err)
+	}
+	log, stop = mustLog(t, embedded.Config{DataDir: dir})
+	defer stop()
+	if head, err := log.Head(t.Context()); err != nil || head != 1 {
+		t.Errorf("head %d, %v", head, err)
+	}
+}
+
+func mustLog(t *testing.T, cfg embedded.Config) (log *eventstore.Log, stop func()) {
 	t.Helper()
-	s, err := embedded.Start(t.Context(), embedded.Config{DataDir: dir})
+	s, err := embedded.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -176,7 +176,7 @@ func address(opts *server.Options, listen string) error {
 // run starts the server and waits until it is ready. The server reports what
 // keeps it from starting only to its logger, so that is where it is taken from.
 func (s *Server) run(ctx context.Context, opts *server.Options, later bool) error {
-	if err := makeStore(opts.StoreDir); err != nil {
+	if err := s.makeStore(ctx, opts.StoreDir); err != nil {
 		return fmt.Errorf("data dir: %w", err)
 	}
 	if later {
