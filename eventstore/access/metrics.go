@@ -21,6 +21,9 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "keyledger_nats_connections_ended_total", Help: "Connections that this node ended because their key had ended.",
 		}),
 	}
+	for _, answer := range [...]string{"accepted", "refused", "not_ready", "malformed", "failed"} {
+		m.signIns.WithLabelValues(answer) // an alarm on what has not happened yet must find 0
+	}
 	if r == nil {
 		return m, nil
 	}
