@@ -178,7 +178,7 @@ func TestNATSSetup(t *testing.T) {
 		code int
 	}{
 		"with other credentials": {args: append(serve, "--nats-user", "x"), want: "holds the credentials already", code: exitUsage},
-		"open to others":         {args: serve, do: func() error { return os.Chmod(secrets, 0o644) }, want: "can be read by others", code: exitFailed}, //nolint:gosec // what is refused
+		"open to others":         {args: serve, do: func() error { return os.Chmod(secrets, 0o644) }, want: "can be read by others", code: exitFailed},
 		"not there":              {args: append(serve, "--nats-secrets", dir+"/none"), want: "no such file", code: exitFailed},
 		"of another form":        {args: append(serve, "--nats-secrets", keyring), want: "not a seed of its kind", code: exitFailed},
 	} {
