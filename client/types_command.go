@@ -61,5 +61,6 @@ type DeadLetterPage struct {
 // Resent says where a dead letter was sent again.
 type Resent struct {
 	ID      string `json:"id,omitempty" doc:"The id of the command, whose outcome is to come."`
+	Account string `json:"account" doc:"The account in its subject." example:"default"`
 	Subject string `json:"subject" doc:"The subject that it was published on again."`
 }

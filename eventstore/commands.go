@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -17,81 +18,72 @@ import (
 // command: JetStream takes a message's own reply address for its acknowledgement.
 const ReplyHeader = "Keyledger-Reply"
 
-// CodeNoOutcome says that nothing is known of a command; CodeNoDeadLetter that there
-// is no dead letter with a sequence.
-const (
-	CodeNoOutcome    = "command_not_found"
-	CodeNoDeadLetter = "dead_letter_not_found"
-)
+// CodeNoDeadLetter says that there is no dead letter with a sequence.
+const CodeNoDeadLetter = "dead_letter_not_found"
 
 // CommandStreams are the streams that commands leave traces in: outcomes and dead
-// letters. They are safe for concurrent use.
+// letters. Each is opened when it is first needed, so that what is wrong with one
+// keeps only what needs it from going on. They are safe for concurrent use.
 type CommandStreams struct {
-	log      *Log
-	outcomes jetstream.Stream
-	dead     jetstream.Stream
+	log *Log
+
+	mu   sync.Mutex
+	open map[Side]jetstream.Stream // guarded by mu
 }
 
-// OpenCommands finds or creates the streams of commands: those on their way,
-// outcomes and dead letters.
+// Commands returns the streams of commands; it opens none of them.
+func (l *Log) Commands() *CommandStreams {
+	return &CommandStreams{log: l, open: map[Side]jetstream.Stream{}}
+}
+
+// OpenCommands is [Log.Commands] and [CommandStreams.Open].
 func (l *Log) OpenCommands(ctx context.Context) (*CommandStreams, error) {
-	c := &CommandStreams{log: l}
-	if _, err := l.OpenSide(ctx, SideCommands); err != nil {
+	c := l.Commands()
+	if err := c.Open(ctx); err != nil {
 		return nil, err
 	}
-	var err error
-	if c.outcomes, err = l.OpenSide(ctx, SideOutcomes); err != nil {
-		return nil, err
-	}
-	c.dead, err = l.OpenSide(ctx, SideDead)
-	return c, err
+	return c, nil
 }
 
-// PutOutcome stores what became of a command, in the place of what was stored under
-// its id before; unless keep, which lets that stand. It returns when it is stored.
-func (c *CommandStreams) PutOutcome(ctx context.Context, account domain.AccountID, id string, body []byte, keep bool) error {
-	subject, err := OutcomeSubject(account, id)
-	if err != nil {
-		return err
-	}
-	var opts []jetstream.PublishOpt
-	if keep {
-		opts = append(opts, jetstream.WithExpectLastSequencePerSubject(0))
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.log.ackTimeout)
-	defer cancel()
-	_, err = c.log.js.Publish(ctx, subject, body, opts...)
-	if keep && conflicting(err) {
-		return nil
-	}
-	if err != nil {
-		return unavailable("store the outcome of a command", err)
+// Open finds or creates the streams of commands: those on their way, outcomes and
+// dead letters. It looks at each anew, however often it is called.
+func (c *CommandStreams) Open(ctx context.Context) error {
+	for _, side := range []Side{SideCommands, SideOutcomes, SideDead} {
+		if _, err := c.find(ctx, side); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func conflicting(err error) bool {
-	api, ok := errors.AsType[*jetstream.APIError](err)
-	return ok && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
-}
-
-// Outcome returns what became of a command, or a KindNotFound error.
-func (c *CommandStreams) Outcome(ctx context.Context, account domain.AccountID, id string) ([]byte, error) {
-	subject, err := OutcomeSubject(account, id)
+func (c *CommandStreams) find(ctx context.Context, side Side) (jetstream.Stream, error) {
+	stream, err := c.log.OpenSide(ctx, side)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.log.ackTimeout)
-	defer cancel()
-	msg, err := c.outcomes.GetLastMsgForSubject(ctx, subject)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return nil, domain.NewError(domain.KindNotFound, CodeNoOutcome, "nothing is known of this command",
-			"see that the id and the account are right; a command that waits has no outcome yet, and outcomes are kept for 7 days")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open[side] = stream
+	return stream, nil
+}
+
+// stream returns a stream that was opened, or opens it. One that cannot be is a
+// KindUnavailable error: an operator can put it right.
+func (c *CommandStreams) stream(ctx context.Context, side Side) (jetstream.Stream, error) {
+	c.mu.Lock()
+	stream := c.open[side]
+	c.mu.Unlock()
+	if stream != nil {
+		return stream, nil
 	}
-	if err != nil {
-		return nil, unavailable("read the outcome of a command", err)
+	stream, err := c.find(ctx, side)
+	if err != nil && domain.KindOf(err) != domain.KindUnavailable && ctx.Err() == nil {
+		return nil, &domain.Error{
+			Kind: domain.KindUnavailable, Code: CodeLogUnavailable, Message: "the stream " + string(side) + " cannot be opened",
+			Fix: "have the operator look at GET /readyz and at the log of the node", Cause: err,
+		}
 	}
-	return msg.Data, nil
+	return stream, err
 }
 
 // Reply sends an outcome to the inbox that its producer waits at. Nobody keeps it:
@@ -128,15 +120,37 @@ type DeadLetter struct {
 	Body    []byte
 }
 
-// DeadLetters returns dead letters from a sequence on, oldest first, and the
-// sequence to go on from; 0 if there are no more. account "" means all.
-func (c *CommandStreams) DeadLetters(ctx context.Context, account domain.AccountID, from uint64, limit int) (list []DeadLetter, next uint64, err error) {
-	filter := DeadPrefix + ".>"
-	if account != "" {
-		if filter, err = subject(DeadPrefix, string(account)); err != nil {
-			return nil, 0, err
+// Senders narrows dead letters to those in an account's and a producer's name. ""
+// means any.
+type Senders struct {
+	Account  domain.AccountID
+	Producer domain.KeyID
+}
+
+// Include says whether a dead letter with this account and producer is meant.
+func (s Senders) Include(account domain.AccountID, producer domain.KeyID) bool {
+	return (s.Account == "" || s.Account == account) && (s.Producer == "" || s.Producer == producer)
+}
+
+func (s Senders) filter() (string, error) {
+	const each = "*"
+	for _, part := range []string{string(s.Account), string(s.Producer)} {
+		if part == "" {
+			continue
 		}
-		filter += ".>"
+		if _, err := subject(DeadPrefix, part); err != nil {
+			return "", err
+		}
+	}
+	return strings.Join([]string{DeadPrefix, or(string(s.Account), each), or(string(s.Producer), each), ">"}, "."), nil
+}
+
+// DeadLetters returns dead letters from a sequence on, oldest first, and the
+// sequence to go on from; 0 if there are no more.
+func (c *CommandStreams) DeadLetters(ctx context.Context, of Senders, from uint64, limit int) (list []DeadLetter, next uint64, err error) {
+	filter, err := of.filter()
+	if err != nil {
+		return nil, 0, err
 	}
 	for from = max(from, 1); ; {
 		msg, err := c.getDead(ctx, from, jetstream.WithGetMsgSubject(filter))
@@ -144,7 +158,7 @@ func (c *CommandStreams) DeadLetters(ctx context.Context, account domain.Account
 			return list, 0, nil
 		}
 		if err != nil {
-			return nil, 0, unavailable("read dead letters", err)
+			return nil, 0, cannot("read dead letters", err)
 		}
 		if len(list) == limit {
 			return list, msg.Sequence, nil
@@ -165,7 +179,7 @@ func (c *CommandStreams) DeadLetter(ctx context.Context, seq uint64) (DeadLetter
 		return DeadLetter{}, NoDeadLetter()
 	}
 	if err != nil {
-		return DeadLetter{}, unavailable("read a dead letter", err)
+		return DeadLetter{}, cannot("read a dead letter", err)
 	}
 	return deadLetter(msg)
 }
@@ -179,7 +193,19 @@ func NoDeadLetter() error {
 func (c *CommandStreams) getDead(ctx context.Context, seq uint64, opts ...jetstream.GetMsgOpt) (*jetstream.RawStreamMsg, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.log.ackTimeout)
 	defer cancel()
-	return c.dead.GetMsg(ctx, seq, opts...)
+	dead, err := c.stream(ctx, SideDead)
+	if err != nil {
+		return nil, err
+	}
+	return dead.GetMsg(ctx, seq, opts...)
+}
+
+// cannot is unavailable, unless err says already what is.
+func cannot(what string, err error) error {
+	if domain.KindOf(err) == domain.KindUnavailable {
+		return err
+	}
+	return unavailable(what, err)
 }
 
 func deadLetter(msg *jetstream.RawStreamMsg) (DeadLetter, error) {

@@ -67,6 +67,20 @@ func (l *Log) Head(ctx context.Context) (uint64, error) {
 	return head, err
 }
 
+// ServerTime returns the time by the clock of the server that leads the log: on a
+// cluster that of another machine, and on the embedded server this one's.
+func (l *Log) ServerTime(ctx context.Context) (time.Time, error) {
+	var now time.Time
+	err := l.retry(ctx, "read the clock of the server", func(ctx context.Context) error {
+		info, err := l.stream.Info(ctx)
+		if err == nil {
+			now = info.TimeStamp
+		}
+		return err
+	})
+	return now, err
+}
+
 // At returns the event with this seq, or [ErrNoEvent].
 func (l *Log) At(ctx context.Context, seq uint64) (Event, error) {
 	what := fmt.Sprintf("read event %d", seq)
@@ -189,11 +203,15 @@ type leaderResponse struct {
 }
 
 func (l *Log) fromLeader(ctx context.Context, req leaderRequest) (*jetstream.RawStreamMsg, error) {
+	return l.fromLeaderOf(ctx, StreamName, req)
+}
+
+func (l *Log) fromLeaderOf(ctx context.Context, stream string, req leaderRequest) (*jetstream.RawStreamMsg, error) {
 	body, err := json.Marshal(req)
 	if err != nil {
 		return nil, definite(err)
 	}
-	reply, err := l.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+StreamName, body)
+	reply, err := l.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, body)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/keyledger/keyledger/client"
 	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/eventstore"
 	"github.com/keyledger/keyledger/server/servertest"
 )
 
@@ -127,7 +128,7 @@ func TestBadInput(t *testing.T) {
 		seqs[name] = d.mustPublish(t, tt.sent)
 	}
 	d.mustDrain(t)
-	letters, next, err := d.records.DeadLetters(t.Context(), "", 0, 1000)
+	letters, next, err := d.records.DeadLetters(t.Context(), eventstore.Senders{}, 0, 1000)
 	if err != nil || next != 0 {
 		t.Fatal(err, next)
 	}
@@ -188,7 +189,7 @@ func TestResend(t *testing.T) {
 	d.mustOpen(t, d.config())
 	seq := d.mustPublish(t, sent{command: "create_key", id: "late", data: newKey(), headers: nats.Header{"Keyledger-Reply": {"keyledger.events.x"}}})
 	letter := d.mustDead(t, seq)
-	sentAgain, err := d.records.Resend(t.Context(), letter.Seq)
+	sentAgain, err := d.records.Resend(t.Context(), letter.Seq, "key_o")
 	if err != nil || sentAgain.ID != "late" || sentAgain.Subject != letter.Subject {
 		t.Fatalf("%+v %v", sentAgain, err)
 	}
@@ -199,14 +200,14 @@ func TestResend(t *testing.T) {
 	token := "sk_live_" + strings.Repeat("a", 54)
 	seq = d.mustPublish(t, sent{command: "create_key", id: "red", data: map[string]any{"token": token}})
 	letter = d.mustDead(t, seq)
-	if _, err := d.records.Resend(t.Context(), letter.Seq); domain.CodeOf(err) != "dead_letter_redacted" || !letter.Redacted || strings.Contains(letter.Body, token) {
+	if _, err := d.records.Resend(t.Context(), letter.Seq, "key_o"); domain.CodeOf(err) != "dead_letter_redacted" || !letter.Redacted || strings.Contains(letter.Body, token) {
 		t.Errorf("%+v %v", letter, err)
 	}
 	seq = d.mustPublish(t, sent{subject: "keyledger.commands.x", body: []byte("{}")})
-	if _, err := d.records.Resend(t.Context(), d.mustDead(t, seq).Seq); domain.CodeOf(err) != "dead_letter_without_producer" {
+	if _, err := d.records.Resend(t.Context(), d.mustDead(t, seq).Seq, "key_o"); domain.CodeOf(err) != "dead_letter_without_producer" {
 		t.Errorf("%v", err)
 	}
-	if _, err := d.records.Resend(t.Context(), 999); domain.KindOf(err) != domain.KindNotFound {
+	if _, err := d.records.Resend(t.Context(), 999, "key_o"); domain.KindOf(err) != domain.KindNotFound {
 		t.Errorf("%v", err)
 	}
 }

@@ -131,7 +131,7 @@ func TestPassingTrouble(t *testing.T) {
 		defer g.mu.Unlock()
 		return g.tries > 15
 	})
-	if list, _, err := d.records.DeadLetters(t.Context(), "", 0, 10); err != nil || len(list) > 0 {
+	if list, _, err := d.records.DeadLetters(t.Context(), eventstore.Senders{}, 0, 10); err != nil || len(list) > 0 {
 		t.Errorf("%v %v", list, err)
 	}
 	g.mu.Lock()
@@ -167,7 +167,7 @@ func TestPanic(t *testing.T) {
 	d.mustDrain(t)
 	stop()
 	d.mustOpen(t, d.config())
-	if _, err := d.records.Resend(t.Context(), letter.Seq); err != nil {
+	if _, err := d.records.Resend(t.Context(), letter.Seq, "key_o"); err != nil {
 		t.Fatal(err)
 	}
 	mustEventually(t, "it is carried out", func() bool {

@@ -24,6 +24,8 @@ const (
 	headerRedacted = "Keyledger-Redacted"
 	// headerResent is on a command that was sent again: the seq of its dead letter.
 	headerResent = "Keyledger-Resent"
+	// headerResentBy is on it too: who sent it again.
+	headerResentBy = "Keyledger-Resent-By"
 )
 
 // nobody stands in the subject of a dead letter whose own subject names nobody.

@@ -169,7 +169,7 @@ func (d *door) mustDead(tb testing.TB, seq uint64) client.DeadLetter {
 	tb.Helper()
 	var found client.DeadLetter
 	mustEventually(tb, fmt.Sprint("a dead letter of ", seq), func() bool {
-		list, _, err := d.records.DeadLetters(tb.Context(), "", 0, 1000)
+		list, _, err := d.records.DeadLetters(tb.Context(), eventstore.Senders{}, 0, 1000)
 		for _, l := range list {
 			if l.SentSeq == seq {
 				found = l

@@ -107,7 +107,7 @@ type Intake struct {
 }
 
 // New makes a door that is closed: it does nothing until Run. streams are what
-// eventstore.Log.OpenCommands returned.
+// eventstore.Log.Commands returned; Run opens them.
 func New(cfg Config, streams *eventstore.CommandStreams) (*Intake, error) {
 	if cfg.Log == nil || cfg.Commands == nil || cfg.Producers == nil || streams == nil {
 		return nil, errors.New("intake: Log, Commands, Producers and the streams are required")
@@ -141,12 +141,17 @@ func New(cfg Config, streams *eventstore.CommandStreams) (*Intake, error) {
 }
 
 // Run carries out commands until ctx ends, and then finishes what is in hand. While
-// NATS is out of reach it waits. It returns nil, or what makes it impossible to go on.
+// NATS is out of reach, or a stream is not as it must be, it waits, and Health says
+// so. It returns nil.
 func (i *Intake) Run(ctx context.Context) error {
-	for pause := i.cfg.RetryFirst; ; pause = min(2*pause, i.cfg.RetryMost) {
-		err := i.session(ctx)
+	pause := i.cfg.RetryFirst
+	for {
+		worked, err := i.session(ctx)
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // it was told to end
+		}
+		if worked {
+			pause = i.cfg.RetryFirst
 		}
 		i.report(fmt.Errorf("commands over NATS stand still: %w", err))
 		i.cfg.Logger.ErrorContext(ctx, "alarm: commands over nats stand still", slog.Any("error", err))
@@ -157,18 +162,22 @@ func (i *Intake) Run(ctx context.Context) error {
 			timer.Stop()
 			return nil
 		}
+		pause = min(2*pause, i.cfg.RetryMost)
 	}
 }
 
-// session runs one router until ctx ends or it stops.
-func (i *Intake) session(ctx context.Context) error {
+// session runs one router until ctx ends or it stops, and says whether it ran at all.
+func (i *Intake) session(ctx context.Context) (worked bool, err error) {
+	if err := i.streams.Open(ctx); err != nil {
+		return false, err
+	}
 	subscriber, err := i.subscriber()
 	if err != nil {
-		return err
+		return false, err
 	}
 	router, err := i.router(subscriber)
 	if err != nil {
-		return err
+		return false, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -176,6 +185,7 @@ func (i *Intake) session(ctx context.Context) error {
 	looking.Go(func() {
 		select {
 		case <-router.Running():
+			worked = true
 			i.look(ctx, subscriber)
 		case <-ctx.Done():
 		}
@@ -183,7 +193,7 @@ func (i *Intake) session(ctx context.Context) error {
 	err = router.Run(ctx)
 	cancel()
 	looking.Wait()
-	return errors.Join(err, subscriber.Close())
+	return worked, errors.Join(err, subscriber.Close())
 }
 
 func (i *Intake) subscriber() (*feed.Subscriber, error) {

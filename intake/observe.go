@@ -11,7 +11,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyledger/keyledger/client"
-	"github.com/keyledger/keyledger/eventstore/feed"
 )
 
 type metrics struct {
@@ -22,6 +21,9 @@ type metrics struct {
 	pending  prometheus.Gauge
 	oldest   prometheus.Gauge
 }
+
+// labelReplayed is the outcome of what had been carried out before.
+const labelReplayed = "replayed"
 
 func newMetrics(r prometheus.Registerer) metrics {
 	m := metrics{
@@ -45,6 +47,9 @@ func newMetrics(r prometheus.Registerer) metrics {
 			Name: "keyledger_intake_oldest_pending_seconds", Help: "Age of the oldest command that has no outcome yet; 0 if there is none.",
 		}),
 	}
+	for _, outcome := range []string{client.OutcomeDone, labelReplayed, client.OutcomeRefused, client.OutcomeDead} {
+		m.commands.WithLabelValues(outcome, "") // there from the start: an absent series is not a rate of 0
+	}
 	if r != nil {
 		r.MustRegister(m.commands, m.dead, m.retried, m.seconds, m.pending, m.oldest)
 	}
@@ -56,7 +61,7 @@ func newMetrics(r prometheus.Registerer) metrics {
 func (i *Intake) observe(next message.HandlerFunc) message.HandlerFunc {
 	return func(m *message.Message) ([]*message.Message, error) {
 		began := time.Now()
-		w := &work{delivery: feed.DeliveryOf(m)}
+		w := newWork(m)
 		m.SetContext(context.WithValue(m.Context(), workKey{}, w))
 		m.Metadata.Set(middleware.CorrelationIDMetadataKey, fmt.Sprintf("nats-%d", w.delivery.Sequence))
 		_, err := next(m)
@@ -71,7 +76,7 @@ func (i *Intake) note(ctx context.Context, w *work, took time.Duration, err erro
 		slog.String("command", string(w.request.address.Command)), slog.String("command_id", w.request.id),
 		slog.String("account", string(w.request.address.Account)), slog.String("producer", string(w.request.address.Producer)),
 		slog.String("key_id", o.KeyID), slog.String("outcome", o.Outcome), slog.String("code", o.Code),
-		slog.Uint64("seq", o.Seq), slog.Bool("replayed", o.Replayed), slog.Uint64("sent_seq", w.delivery.Sequence),
+		slog.Uint64("seq", o.Seq), slog.Bool("replayed", o.Replayed), slog.Bool("told_before", w.told), slog.Uint64("sent_seq", w.delivery.Sequence),
 		slog.Int("attempt", w.delivery.Attempt), slog.Bool("answered", w.request.reply != ""),
 		slog.Duration("waited", max(0, i.cfg.Now().Sub(w.delivery.Time)-took)), slog.Duration("took", took),
 	}
@@ -82,7 +87,7 @@ func (i *Intake) note(ctx context.Context, w *work, took time.Duration, err erro
 	}
 	label := o.Outcome
 	if o.Replayed {
-		label = "replayed"
+		label = labelReplayed
 	}
 	i.metrics.commands.WithLabelValues(label, o.Code).Inc()
 	i.metrics.seconds.Observe(max(0, i.cfg.Now().Sub(w.delivery.Time).Seconds()))

@@ -82,15 +82,16 @@ func read(subject string, headers map[string]string, body []byte) (r request, er
 	}
 	var replyErr error
 	r.reply, replyErr = readReply(headers, r.address.Producer)
-	if len(body) > wire.MaxBytes {
-		return r, dead("body_too_large", "the command is larger than 64 KiB", "send less")
-	}
 	var e envelope
-	if err := json.Unmarshal(body, &e); err != nil {
-		return r, notCloudEvent("it is not one JSON object with the members of a CloudEvent, each once and in lower case")
-	}
-	if domain.ValidID(e.ID) && !domain.ContainsToken(e.ID) {
+	notJSON := json.Unmarshal(body, &e) // the stream takes little more than may be
+	if notJSON == nil && domain.ValidID(e.ID) && !domain.ContainsToken(e.ID) {
 		r.id = e.ID
+	}
+	switch {
+	case len(body) > wire.MaxBytes: // said of an id, so that its outcome is found
+		return r, dead("body_too_large", "the command is larger than 64 KiB", "send less")
+	case notJSON != nil:
+		return r, notCloudEvent("it is not one JSON object with the members of a CloudEvent, each once and in lower case")
 	}
 	if err := e.check(r); err != nil {
 		return r, err
@@ -122,7 +123,7 @@ func readSubject(subject string) (eventstore.CommandAddress, error) {
 // case are refused: their sender would wait in vain.
 func readReply(headers map[string]string, producer domain.KeyID) (string, error) {
 	for name := range headers {
-		if strings.HasPrefix(strings.ToLower(name), ownHeaders) && name != eventstore.ReplyHeader && name != headerResent {
+		if strings.HasPrefix(strings.ToLower(name), ownHeaders) && name != eventstore.ReplyHeader && name != headerResent && name != headerResentBy {
 			return "", dead(CodeBadHeader, "a header that begins with Keyledger- is none that there is", "send "+eventstore.ReplyHeader+", in this case, or no header")
 		}
 	}

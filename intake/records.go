@@ -22,7 +22,8 @@ type Records struct {
 	sender  *feed.Publisher
 }
 
-// NewRecords makes the records of a log's commands.
+// NewRecords makes the records of a log's commands. streams are what
+// eventstore.Log.Commands returned; each is opened when it is first read.
 func NewRecords(log *eventstore.Log, streams *eventstore.CommandStreams) (*Records, error) {
 	sender, err := feed.NewPublisher(feed.PublisherConfig{JetStream: log.JetStream()})
 	if err != nil {
@@ -34,21 +35,21 @@ func NewRecords(log *eventstore.Log, streams *eventstore.CommandStreams) (*Recor
 // Outcome returns what became of a command that was sent over NATS, or a
 // KindNotFound error.
 func (r *Records) Outcome(ctx context.Context, account domain.AccountID, id string) (client.CommandOutcome, error) {
-	body, err := r.streams.Outcome(ctx, account, id)
+	stored, err := r.streams.Outcome(ctx, account, id)
 	if err != nil {
 		return client.CommandOutcome{}, err
 	}
 	var o client.CommandOutcome
-	if err := json.Unmarshal(body, &o); err != nil {
+	if err := json.Unmarshal(stored.Body, &o); err != nil {
 		return o, fmt.Errorf("read the outcome of a command: %w", err)
 	}
 	return o, nil
 }
 
-// DeadLetters returns at most limit dead letters of an account ("": of all), from a
-// seq on, oldest first, and the seq to go on from; 0 if there are no more.
-func (r *Records) DeadLetters(ctx context.Context, account domain.AccountID, from uint64, limit int) ([]client.DeadLetter, uint64, error) {
-	found, next, err := r.streams.DeadLetters(ctx, account, from, limit)
+// DeadLetters returns at most limit dead letters from a seq on, oldest first, and the
+// seq to go on from; 0 if there are no more.
+func (r *Records) DeadLetters(ctx context.Context, of eventstore.Senders, from uint64, limit int) ([]client.DeadLetter, uint64, error) {
+	found, next, err := r.streams.DeadLetters(ctx, of, from, limit)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -69,9 +70,9 @@ func (r *Records) DeadLetter(ctx context.Context, seq uint64) (client.DeadLetter
 }
 
 // Resend publishes a dead command on its subject again, as its producer sent it, but
-// without anybody who waits for a reply. One that was never a command of anybody, or
-// had something taken out, is a KindConflict error.
-func (r *Records) Resend(ctx context.Context, seq uint64) (client.Resent, error) {
+// without anybody who waits for a reply; a header says who had it sent. One that was
+// never a command of anybody, or had something taken out, is a KindConflict error.
+func (r *Records) Resend(ctx context.Context, seq uint64, by domain.ActorID) (client.Resent, error) {
 	d, err := r.streams.DeadLetter(ctx, seq)
 	if err != nil {
 		return client.Resent{}, err
@@ -90,12 +91,13 @@ func (r *Records) Resend(ctx context.Context, seq uint64) (client.Resent, error)
 	}
 	m := message.NewMessageWithContext(ctx, "", d.Body)
 	m.Metadata.Set(headerResent, strconv.FormatUint(seq, 10))
+	m.Metadata.Set(headerResentBy, string(by))
 	if err := r.sender.Publish(subject, m); err != nil {
 		return client.Resent{}, &domain.Error{
 			Kind: domain.KindUnavailable, Code: eventstore.CodeLogUnavailable, Message: "the command could not be published", Fix: "try again", Cause: err,
 		}
 	}
-	return client.Resent{ID: d.Headers[headerID], Subject: subject}, nil
+	return client.Resent{ID: d.Headers[headerID], Account: string(d.Address.Account), Subject: subject}, nil
 }
 
 func wireLetter(d eventstore.DeadLetter) client.DeadLetter {

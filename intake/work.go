@@ -19,7 +19,10 @@ import (
 // work is one message on its way through the router's middleware.
 type work struct {
 	delivery feed.Delivery
+	sent     eventstore.Sent
 	request  request
+	stored   eventstore.StoredOutcome // under its id, before it was handled; zero: none
+	told     bool                     // stored is of this very message: outcome is what it says
 	done     command.Outcome
 	outcome  client.CommandOutcome // zero until something became of it
 }
@@ -31,7 +34,12 @@ func workOf(m *message.Message) *work {
 	if w, ok := m.Context().Value(workKey{}).(*work); ok {
 		return w
 	}
-	return &work{delivery: feed.DeliveryOf(m)}
+	return newWork(m)
+}
+
+func newWork(m *message.Message) *work {
+	d := feed.DeliveryOf(m)
+	return &work{delivery: d, sent: sentOf(d, m)}
 }
 
 // handle reads a command and carries it out; it is the router's handler. Who sent it
@@ -42,6 +50,11 @@ func (i *Intake) handle(m *message.Message) error {
 	w.request = r
 	if r.address.Producer == "" {
 		return readErr
+	}
+	if r.id != "" {
+		if err := i.recall(m.Context(), w); err != nil || w.told {
+			return err
+		}
 	}
 	authority, err := i.authority(m.Context(), r.address.Producer)
 	if err != nil {
@@ -133,6 +146,9 @@ func (i *Intake) settle(next message.HandlerFunc) message.HandlerFunc {
 		if passing(err) {
 			return nil, err
 		}
+		if w.told && err == nil {
+			return nil, i.tellAgain(m, w)
+		}
 		if err = i.ours(m.Context(), w, err); err != nil && !lasting(err) {
 			return nil, err
 		}
@@ -140,12 +156,26 @@ func (i *Intake) settle(next message.HandlerFunc) message.HandlerFunc {
 		if tellErr := i.tellUntilTold(m.Context(), w, err); tellErr != nil {
 			return nil, tellErr
 		}
-		if _, isDead := errors.AsType[deadError](err); isDead {
-			feed.Terminate(m, w.outcome.Code)
-			return nil, err
-		}
-		return nil, nil
+		return nil, asPoison(m, w, err)
 	}
+}
+
+// tellAgain says what was said before about the same message.
+func (i *Intake) tellAgain(m *message.Message, w *work) error {
+	err := toldError(w.outcome)
+	if replyErr := i.reply(w, err); replyErr != nil {
+		return replyErr
+	}
+	return asPoison(m, w, err)
+}
+
+// asPoison returns err if it is for the poison queue, and nil otherwise.
+func asPoison(m *message.Message, w *work, err error) error {
+	if _, isDead := errors.AsType[deadError](err); isDead {
+		feed.Terminate(m, w.outcome.Code)
+		return err
+	}
+	return nil
 }
 
 // tellUntilTold is tell, tried again a few times: once this work is dropped, the
@@ -169,19 +199,36 @@ func (i *Intake) tellUntilTold(ctx context.Context, w *work, err error) error {
 
 // tell stores the outcome, then sends it to who waits for it, with the token.
 func (i *Intake) tell(ctx context.Context, w *work, err error) error {
-	r := w.request
-	if r.id != "" {
-		body, marshalErr := marshal(w.outcome)
-		if marshalErr != nil {
-			return marshalErr
-		}
-		// What cannot be said to be the command of this id does not take its place.
-		_, isDead := errors.AsType[deadError](err)
-		keep := isDead || domain.CodeOf(err) == domain.CodeIdempotencyConflict
-		if err := i.streams.PutOutcome(ctx, r.address.Account, r.id, body, keep); err != nil {
+	if w.request.id != "" {
+		if err := i.store(ctx, w, err); err != nil {
 			return err
 		}
 	}
+	return i.reply(w, err)
+}
+
+// store stores the outcome. What cannot be said to be the command of this id does
+// not take its place.
+func (i *Intake) store(ctx context.Context, w *work, err error) error {
+	body, marshalErr := marshal(w.outcome)
+	if marshalErr != nil {
+		return marshalErr
+	}
+	o := eventstore.StoredOutcome{Body: body, Sent: w.sent}
+	_, isDead := errors.AsType[deadError](err)
+	if !isDead && domain.CodeOf(err) != domain.CodeIdempotencyConflict {
+		return i.streams.PutOutcome(ctx, w.request.address.Account, w.request.id, o)
+	}
+	after := uint64(0)
+	if w.sent.Repeats(w.stored.Sent) { // it says the same: what became of it last is its outcome
+		after = w.stored.Seq
+	}
+	return i.streams.PutOutcomeAfter(ctx, w.request.address.Account, w.request.id, o, after)
+}
+
+// reply sends the outcome to who waits for it.
+func (i *Intake) reply(w *work, err error) error {
+	r := w.request
 	if r.reply == "" {
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/keyledger/keyledger/client"
 	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/eventstore"
 	"github.com/keyledger/keyledger/projections"
 )
 
@@ -54,7 +55,7 @@ func (s *Server) getCommand(ctx context.Context, in *getCommandInput) (*getComma
 	if domain.KindOf(err) == domain.KindNotFound || domain.CodeOf(err) == "invalid_id" {
 		var found bool
 		if outcome, found, err = s.auditedOutcome(ctx, account, id); err == nil && !found {
-			err = commandNotFound()
+			err = eventstore.NoOutcome()
 		}
 	}
 	if err != nil {
@@ -90,11 +91,6 @@ func (s *Server) auditedOutcome(ctx context.Context, account domain.AccountID, i
 			return o, false, nil
 		}
 	}
-}
-
-func commandNotFound() error {
-	return domain.NewError(domain.KindNotFound, "command_not_found", "nothing is known of this command",
-		"see that the id and the account are right; a command that waits for a node has no outcome yet")
 }
 
 func exampleOutcome() client.CommandOutcome {

@@ -3,6 +3,8 @@ package server_test
 import (
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/keyledger/keyledger/client"
@@ -18,7 +20,7 @@ func TestGetCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := streams.PutOutcome(t.Context(), "acme", "n1", []byte(`{"id":"n1","command":"create_key","outcome":"refused","code":"ceiling_exceeded"}`), false); err != nil {
+	if err := streams.PutOutcome(t.Context(), "acme", "n1", eventstore.StoredOutcome{Body: []byte(`{"id":"n1","command":"create_key","outcome":"refused","code":"ceiling_exceeded"}`)}); err != nil {
 		t.Fatal(err)
 	}
 	acme := s.MustManagementKey(t, "acme", domain.ScopeCommands, domain.ScopeKeysWrite)
@@ -88,21 +90,41 @@ func TestDeadLetters(t *testing.T) {
 		put("other", n)
 	}
 	acme := s.MustManagementKey(t, "acme", domain.ScopeCommands)
-	none := s.MustManagementKey(t, "acme", domain.ScopeOperate)
+	operator := s.MustManagementKey(t, "acme", domain.ScopeOperate)
+	none := s.MustManagementKey(t, "acme", domain.ScopeKeysRead)
+	everywhere := s.MustManagementKey(t, "_root", domain.ScopeCommands)
+	for _, subject := range []string{"acme." + acme.Key.ID, "acme." + everywhere.Key.ID, "other." + everywhere.Key.ID} { // 7, 8, 9
+		if _, err := js.Publish(t.Context(), "keyledger.dead."+subject+".create_key", []byte("own")); err != nil {
+			t.Fatal(err)
+		}
+	}
 	list := func(token, query string) (page client.DeadLetterPage) {
 		t.Helper()
 		s.MustDo(t, 200, servertest.Request{Path: "/v1/dead-letters" + query, Token: token}, &page)
 		return page
 	}
-	if p := list(acme.Token, ""); len(p.DeadLetters) != 3 || p.DeadLetters[0].Account != "acme" || p.NextPageToken != "" {
+	for _, c := range []struct {
+		token, query string
+		want         []uint64
+	}{
+		{operator.Token, "", []uint64{1, 3, 5, 7, 8}}, {acme.Token, "", []uint64{7}}, {acme.Token, "?account=acme", []uint64{7}},
+		{everywhere.Token, "", []uint64{8, 9}}, {everywhere.Token, "?account=other", []uint64{9}},
+	} {
+		var got []uint64
+		p := list(c.token, c.query)
+		for _, l := range p.DeadLetters {
+			got = append(got, l.Seq)
+		}
+		if !slices.Equal(got, c.want) || p.NextPageToken != "" {
+			t.Errorf("%q: %v, want %v", c.query, got, c.want)
+		}
+	}
+	if p := list(s.Operator, ""); len(p.DeadLetters) != 9 {
 		t.Errorf("%+v", p)
 	}
-	if p := list(s.Operator, ""); len(p.DeadLetters) != 6 {
+	if p := list(s.Operator, "?account=other&page_size=3"); len(p.DeadLetters) != 3 || p.NextPageToken == "" {
 		t.Errorf("%+v", p)
-	}
-	if p := list(s.Operator, "?account=other&page_size=2"); len(p.DeadLetters) != 2 || p.NextPageToken == "" {
-		t.Errorf("%+v", p)
-	} else if p = list(s.Operator, "?account=other&page_size=2&page_token="+p.NextPageToken); len(p.DeadLetters) != 1 || p.DeadLetters[0].Body != "2" || p.NextPageToken != "" {
+	} else if p = list(s.Operator, "?account=other&page_size=3&page_token="+p.NextPageToken); len(p.DeadLetters) != 1 || p.DeadLetters[0].Body != "own" || p.NextPageToken != "" {
 		t.Errorf("%+v", p)
 	}
 	if p := list(s.Operator, "?account=nobody"); p.DeadLetters == nil || len(p.DeadLetters) != 0 {
@@ -116,13 +138,20 @@ func TestDeadLetters(t *testing.T) {
 		{"GET", "/v1/dead-letters", none.Token, 403, domain.CodeMissingScope},
 		{"GET", "/v1/dead-letters?account=other", acme.Token, 403, domain.CodeCeiling},
 		{"GET", "/v1/dead-letters?account=a.b", s.Operator, 400, "invalid_account"},
-		{"GET", "/v1/dead-letters/1", acme.Token, 200, ""},
+		{"GET", "/v1/dead-letters/1", operator.Token, 200, ""},
+		{"GET", "/v1/dead-letters/1", acme.Token, 404, eventstore.CodeNoDeadLetter}, // of another producer
+		{"POST", "/v1/dead-letters/1/resend", acme.Token, 404, eventstore.CodeNoDeadLetter},
+		{"POST", "/v1/dead-letters/1/resend", everywhere.Token, 404, eventstore.CodeNoDeadLetter},
+		{"POST", "/v1/dead-letters/1/resend", none.Token, 403, domain.CodeMissingScope},
+		{"GET", "/v1/dead-letters/7", acme.Token, 200, ""},
+		{"GET", "/v1/dead-letters/9", everywhere.Token, 200, ""},
+		{"GET", "/v1/dead-letters/2", operator.Token, 404, eventstore.CodeNoDeadLetter},
 		{"GET", "/v1/dead-letters/2", acme.Token, 404, eventstore.CodeNoDeadLetter},
 		{"POST", "/v1/dead-letters/2/resend", acme.Token, 404, eventstore.CodeNoDeadLetter},
 		{"GET", "/v1/dead-letters/99", s.Operator, 404, eventstore.CodeNoDeadLetter},
 		{"GET", "/v1/dead-letters/0", s.Operator, 400, domain.CodeValidation},
 		{"GET", "/v1/dead-letters/x", s.Operator, 400, domain.CodeValidation},
-		{"POST", "/v1/dead-letters/1/resend", acme.Token, 200, ""},
+		{"POST", "/v1/dead-letters/1/resend", operator.Token, 200, ""},
 	} {
 		var p client.Problem
 		s.MustDo(t, c.status, servertest.Request{Method: c.method, Path: c.path, Token: c.token}, &p)
@@ -135,7 +164,10 @@ func TestDeadLetters(t *testing.T) {
 		t.Fatal(err)
 	}
 	msg, err := stream.GetLastMsgForSubject(t.Context(), "keyledger.commands.acme.key_p.create_key")
-	if err != nil || msg.Header.Get("Keyledger-Resent") != "1" || string(msg.Data) != "0" {
+	if err != nil || msg.Header.Get("Keyledger-Resent") != "1" || msg.Header.Get("Keyledger-Resent-By") != operator.Key.ID || string(msg.Data) != "0" {
 		t.Errorf("%+v %v", msg, err)
+	}
+	if text := s.Logs.String(); !strings.Contains(text, `"dead letter sent again"`) || !strings.Contains(text, `"by":"`+operator.Key.ID+`"`) {
+		t.Error("the log does not say who sent the command again")
 	}
 }

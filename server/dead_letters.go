@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"strconv"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/keyledger/keyledger/client"
 	"github.com/keyledger/keyledger/domain"
+	"github.com/keyledger/keyledger/eventstore"
 )
 
 const (
@@ -18,7 +20,7 @@ const (
 
 // deadLetterRoutes registers the commands that can never be carried out as they are.
 func (s *Server) deadLetterRoutes() {
-	const whose = " Management keys with keyledger.commands see those of their account; instance keys with keyledger.operate or keyledger.commands see all."
+	const whose = " Management keys with keyledger.operate reach all of their account, keys of the instance those of every account; with keyledger.commands alone, a key reaches what was sent in its own name."
 	handle(s, endpointOf(http.MethodGet, pathDeadLetters, "list-dead-letters", tagCommands, "List dead letters", "",
 		"Commands that came over NATS and can never be carried out as they are, oldest first, with the reason. They are kept for 90 days."+whose).
 		answers(client.DeadLetterPage{DeadLetters: []client.DeadLetter{exampleDeadLetter()}}), s.listDeadLetters)
@@ -28,7 +30,7 @@ func (s *Server) deadLetterRoutes() {
 	handle(s, endpointOf(http.MethodPost, pathDeadLetter+"/resend", "resend-dead-letter", tagCommands, "Send a dead command again", "",
 		"It is published on its subject as its producer sent it, with the same id, so that it is carried out once at most; nobody's inbox gets the reply. "+
 			"One that something was taken out of cannot be sent again (409)."+whose).
-		answers(client.Resent{ID: "ticket-4711", Subject: exampleSubject}), s.resendDeadLetter)
+		answers(client.Resent{ID: "ticket-4711", Account: "default", Subject: exampleSubject}), s.resendDeadLetter)
 }
 
 type listDeadLettersInput struct {
@@ -41,32 +43,35 @@ type deadLettersOutput struct {
 	Body client.DeadLetterPage
 }
 
-// mayDeadLetters says whose dead letters a caller may see; "" means all.
-func mayDeadLetters(ctx context.Context) (domain.AccountID, error) {
+// mayDeadLetters says whose dead letters a caller may see and send again: to send is
+// to have a command carried out in its producer's name.
+func mayDeadLetters(ctx context.Context) (eventstore.Senders, error) {
 	a := exchangeOf(ctx).authority
-	if a.May(domain.ScopeCommands) != nil && (!a.Instance() || a.May(domain.ScopeOperate) != nil) {
-		return "", missingScope(domain.ScopeCommands)
+	var of eventstore.Senders
+	if !a.Instance() {
+		of.Account = a.Account
 	}
-	if a.Instance() {
-		return "", nil
+	if a.May(domain.ScopeOperate) == nil {
+		return of, nil
 	}
-	return a.Account, nil
+	of.Producer = domain.KeyID(a.Actor)
+	return of, a.May(domain.ScopeCommands)
 }
 
 func (s *Server) listDeadLetters(ctx context.Context, in *listDeadLettersInput) (*deadLettersOutput, error) {
-	account, err := mayDeadLetters(ctx)
+	of, err := mayDeadLetters(ctx)
 	if err != nil {
 		return nil, err
 	}
 	switch named := domain.AccountID(in.Account); {
-	case named == "" || named == account:
-	case account != "":
+	case named == "" || named == of.Account:
+	case of.Account != "":
 		_, err := exchangeOf(ctx).authority.ResolveAccount(named)
 		return nil, aboutParameters(err)
 	case !domain.ValidID(in.Account) || domain.ContainsToken(in.Account):
 		return nil, badParameter("invalid_account", "account", "not the form of an account id", "use 1 to 64 letters, digits, '-' and '_'")
 	default:
-		account = named
+		of.Account = named
 	}
 	size, err := in.PageSize.read()
 	if err != nil {
@@ -78,7 +83,7 @@ func (s *Server) listDeadLetters(ctx context.Context, in *listDeadLettersInput) 
 			return nil, err
 		}
 	}
-	list, next, err := s.cfg.DeadLetters.DeadLetters(ctx, account, from, size)
+	list, next, err := s.cfg.DeadLetters.DeadLetters(ctx, of, from, size)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +121,7 @@ func (s *Server) getDeadLetter(ctx context.Context, in *deadLetterInput) (*deadL
 
 // deadLetter reads a dead letter that the caller may see; others do not exist.
 func (s *Server) deadLetter(ctx context.Context, in *deadLetterInput) (client.DeadLetter, error) {
-	account, err := mayDeadLetters(ctx)
+	of, err := mayDeadLetters(ctx)
 	if err != nil {
 		return client.DeadLetter{}, err
 	}
@@ -128,8 +133,8 @@ func (s *Server) deadLetter(ctx context.Context, in *deadLetterInput) (client.De
 	if err != nil {
 		return letter, err
 	}
-	if account != "" && letter.Account != string(account) {
-		return client.DeadLetter{}, domain.NewError(domain.KindNotFound, "dead_letter_not_found", "there is no such dead letter", "see the list of dead letters; they are kept for 90 days")
+	if !of.Include(domain.AccountID(letter.Account), domain.KeyID(letter.Producer)) {
+		return client.DeadLetter{}, eventstore.NoDeadLetter()
 	}
 	return letter, nil
 }
@@ -143,10 +148,14 @@ func (s *Server) resendDeadLetter(ctx context.Context, in *deadLetterInput) (*re
 	if err != nil {
 		return nil, err
 	}
-	sent, err := s.cfg.DeadLetters.Resend(ctx, letter.Seq)
+	by := exchangeOf(ctx).authority.Actor
+	sent, err := s.cfg.DeadLetters.Resend(ctx, letter.Seq, by)
 	if err != nil {
 		return nil, err
 	}
+	s.cfg.Logger.InfoContext(ctx, "dead letter sent again",
+		slog.String("by", string(by)), slog.Uint64("dead_seq", letter.Seq), slog.String("command", letter.Command), slog.String("command_id", letter.ID),
+		slog.String("account", letter.Account), slog.String("producer", letter.Producer))
 	return &resentOutput{Body: sent}, nil
 }
 

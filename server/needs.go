@@ -111,12 +111,12 @@ type Outcomes interface {
 
 // DeadLetters keeps commands that can never be carried out; intake.Records does.
 type DeadLetters interface {
-	// DeadLetters returns those of an account ("": of all) from a seq on, and the seq
-	// to go on from; 0 if there are no more.
-	DeadLetters(ctx context.Context, account domain.AccountID, from uint64, limit int) ([]client.DeadLetter, uint64, error)
+	// DeadLetters returns dead letters from a seq on, and the seq to go on from; 0 if
+	// there are no more.
+	DeadLetters(ctx context.Context, of eventstore.Senders, from uint64, limit int) ([]client.DeadLetter, uint64, error)
 	DeadLetter(ctx context.Context, seq uint64) (client.DeadLetter, error)
-	// Resend publishes the command again.
-	Resend(ctx context.Context, seq uint64) (client.Resent, error)
+	// Resend publishes the command again, on behalf of an actor.
+	Resend(ctx context.Context, seq uint64, by domain.ActorID) (client.Resent, error)
 }
 
 // Part is something that the server is made of.

@@ -96,7 +96,7 @@ func (n *node) put(o client.CommandOutcome) {
 	if o.Producer == "" {
 		o.Producer = n.keyID
 	}
-	n.must(n.streams.PutOutcome(context.Background(), domain.DefaultAccount, o.ID, n.json(o), false))
+	n.must(n.streams.PutOutcome(context.Background(), domain.DefaultAccount, o.ID, eventstore.StoredOutcome{Body: n.json(o)}))
 }
 
 func (n *node) json(v any) []byte {

@@ -8,13 +8,11 @@ import (
 	"github.com/keyledger/keyledger/intake"
 )
 
-// makeIntake opens the streams of commands and makes the NATS door. Replies go to the
-// account that producers are in, where this node looks after them.
-func (n *node) makeIntake(ctx context.Context) error {
-	streams, err := n.log.OpenCommands(ctx)
-	if err != nil {
-		return err
-	}
+// makeIntake makes the NATS door. Replies go to the account that producers are in,
+// where this node looks after them. The door opens its streams itself: what is wrong
+// with them is no reason to keep the other door shut.
+func (n *node) makeIntake(context.Context) (err error) {
+	streams := n.log.Commands()
 	if n.records, err = intake.NewRecords(n.log, streams); err != nil {
 		return err
 	}
