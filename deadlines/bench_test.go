@@ -48,7 +48,7 @@ func BenchmarkDrain(b *testing.B) {
 	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	load := newLoad(b, log)
 	node := MustNode(b, s, Config{
-		Now: now, Notices: []time.Duration{}, Logger: slog.New(slog.DiscardHandler),
+		Now: now, Patience: -1, Notices: []time.Duration{}, Logger: slog.New(slog.DiscardHandler),
 		BatchSize: envOr(b, "KEYLEDGER_BENCH_BATCH", 0), Duty: float64(envOr(b, "KEYLEDGER_BENCH_DUTY", 0)) / 100,
 	})
 	defer node.end(b)

@@ -145,7 +145,7 @@ type world struct {
 func newWorld(t *testing.T, change func(*Config)) *world {
 	t.Helper()
 	w := &world{t: t, log: newFakeLog(), stop: map[string]func(){}}
-	w.cfg = Config{Log: w.log, Lease: w.log, Now: w.now}
+	w.cfg = Config{Log: w.log, Lease: w.log, Now: w.now, Patience: -1}
 	if change != nil {
 		change(&w.cfg)
 	}

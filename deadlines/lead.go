@@ -27,7 +27,8 @@ type turn struct {
 	retry time.Duration // how long to wait if the log fails
 }
 
-// lead writes what is due until ctx, which is the lease, ends.
+// lead writes what is due until ctx, which is the lease, ends, or the clock is not
+// believed any more.
 func (w *Worker) lead(ctx context.Context) error {
 	w.leading.Store(true)
 	defer w.leading.Store(false)
@@ -38,7 +39,15 @@ func (w *Worker) lead(ctx context.Context) error {
 	}
 	for ctx.Err() == nil {
 		w.readmit()
-		now := w.now()
+		now, err := w.clock.check(ctx)
+		if errors.Is(err, errDoubt) {
+			return err
+		}
+		if err != nil {
+			w.logger.WarnContext(ctx, "deadlines cannot be written now; trying on", slog.String("error", err.Error()))
+			t.back(ctx)
+			continue
+		}
 		jobs, first := w.index.take(now, t.size)
 		if len(jobs) == 0 {
 			w.logger.DebugContext(ctx, "no deadline is due", slog.Time("first", time.UnixMicro(first).UTC()))

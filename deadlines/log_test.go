@@ -58,7 +58,7 @@ func (n *realNode) end(tb testing.TB) {
 func (n *realNode) kill() {
 	n.conn.Close()
 	n.stop()
-	<-n.done
+	_ = <-n.done // it was cut off
 }
 
 // mustFill appends keys that are made at now and expire at the times that expires gives.
@@ -166,7 +166,7 @@ func TestRandomKills(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 1))
 	s := eventstoretest.MustServer(t, embedded.Config{Sync: embedded.SyncLazy})
 	log := eventstoretest.MustOpen(t, eventstore.Config{Conn: eventstoretest.MustConnect(t, s), AckTimeout: time.Minute})
-	cfg := Config{LeaseTTL: 400 * time.Millisecond, BatchSize: 100, Duty: 0.8}
+	cfg := Config{LeaseTTL: 400 * time.Millisecond, BatchSize: 100, Duty: 0.8, Patience: -1}
 
 	// Expiries lie in the second hour. The clock stands still until all notices are
 	// written, and then runs fast, so that a slow machine gets as many notices.

@@ -60,6 +60,15 @@ type Config struct {
 	// Now is the clock that decides what is due; nil means time.Now. Nothing is
 	// written before it has reached the deadline.
 	Now func() time.Time
+	// Patience is how long nothing is written after Now ran ahead of the monotonic
+	// clock by more than a minute, unless it is set back before: an expiry that was
+	// written by a wrong clock is final. 0 means DefaultPatience; negative means
+	// that every clock is believed at once.
+	Patience time.Duration
+	// ServerClock is compared with Now before this node leads and every minute while
+	// it does: nothing is written while Now is more than a minute ahead of it. nil
+	// means no comparison.
+	ServerClock ServerClock
 	// NewID makes the ids of the clock's commands, each unique; nil means UUIDs.
 	NewID      func() string
 	Logger     *slog.Logger          // nil discards
@@ -77,6 +86,7 @@ const (
 // are safe for concurrent use.
 type Worker struct {
 	cfg     Config
+	clock   *wallClock
 	index   *index
 	logger  *slog.Logger
 	metrics *metrics
@@ -114,7 +124,11 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	w := &Worker{cfg: cfg, index: newIndex(cfg.Notices), logger: cfg.Logger, troubles: map[domain.KeyID]*trouble{}}
+	w := &Worker{
+		cfg: cfg, index: newIndex(cfg.Notices), logger: cfg.Logger, troubles: map[domain.KeyID]*trouble{},
+		clock: &wallClock{now: cfg.Now, server: cfg.ServerClock, patience: cmp.Or(cfg.Patience, DefaultPatience), logger: cfg.Logger},
+	}
+	w.clock.begin()
 	var err error
 	w.metrics, err = newMetrics(w, cfg.Registerer)
 	return w, err
@@ -126,22 +140,21 @@ func New(cfg Config) (*Worker, error) {
 func (w *Worker) Run(ctx context.Context) error {
 	both, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	var tailing sync.WaitGroup
-	tailing.Go(func() {
+	var beside sync.WaitGroup
+	beside.Go(func() { w.clock.watch(both, w.cfg.MaxWait) })
+	beside.Go(func() {
 		err := w.cfg.Log.Tail(both, 1, func(_ context.Context, b eventstore.Batch) error {
 			w.index.apply(b.Events, b.CaughtUp)
 			return nil
 		})
 		stop(cmp.Or(err, errors.New("the log ended")))
 	})
-	err := w.cfg.Lease.Hold(both, eventstore.LeaseConfig{
-		Name: leaseName, Holder: w.cfg.Holder, TTL: w.cfg.LeaseTTL, Logger: w.logger,
-	}, w.lead)
+	err := w.hold(both)
 	if both.Err() != nil {
 		err = context.Cause(both)
 	}
 	stop(err)
-	tailing.Wait()
+	beside.Wait()
 	if ctx.Err() != nil {
 		err = nil
 	} else {
@@ -153,8 +166,37 @@ func (w *Worker) Run(ctx context.Context) error {
 	return err
 }
 
+// hold leads whenever it has the lease, which it asks for, and keeps, while its clock
+// is believed.
+func (w *Worker) hold(ctx context.Context) error {
+	for {
+		if err := w.awaitClock(ctx); err != nil {
+			return err
+		}
+		err := w.cfg.Lease.Hold(ctx, eventstore.LeaseConfig{
+			Name: leaseName, Holder: w.cfg.Holder, TTL: w.cfg.LeaseTTL, Logger: w.logger,
+		}, w.lead)
+		if !errors.Is(err, errDoubt) {
+			return err
+		}
+	}
+}
+
+// awaitClock waits until the clock is believed. That the server does not say what
+// time it has is no reason to wait: there is no lease then either, and whoever leads
+// asks again.
+func (w *Worker) awaitClock(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if _, err := w.clock.check(ctx); !errors.Is(err, errDoubt) {
+			return nil
+		}
+		sleep(ctx, w.cfg.MaxWait)
+	}
+	return ctx.Err()
+}
+
 // now reads the clock as commands do, in the microseconds that events keep.
-func (w *Worker) now() time.Time { return w.cfg.Now().UTC().Truncate(time.Microsecond) }
+func (w *Worker) now() time.Time { return w.clock.read() }
 
 // tolerableLag is how long something may be due, and nothing written, before it is
 // called unwell.
@@ -168,9 +210,12 @@ func (w *Worker) Health() error {
 	w.mu.Unlock()
 	now := w.now()
 	o := w.index.overdue(now)
+	doubt := w.clock.doubt()
 	switch {
 	case ended != nil:
 		return fmt.Errorf("nothing is written any more: %w", ended)
+	case doubt != nil:
+		return doubt
 	case stuck > 0:
 		return fmt.Errorf("the deadlines of %d keys cannot be written; the node's log has them", stuck)
 	case o.keys > 0 && now.Sub(o.since) > tolerableLag && time.Since(o.wrote) > tolerableLag:

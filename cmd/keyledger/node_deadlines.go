@@ -22,7 +22,7 @@ func (e *expiryNotices) UnmarshalText(text []byte) (err error) {
 func (n *node) makeDeadlines(context.Context) error {
 	worker, err := deadlines.New(deadlines.Config{
 		Log: n.log, Lease: n.log, Holder: n.name(), Notices: n.ExpiryNotices.leads,
-		Now: n.now, Logger: n.logger, Registerer: n.metrics,
+		Now: n.now, ServerClock: n.log, Logger: n.logger, Registerer: n.metrics,
 	})
 	n.deadlines = worker
 	return err
