@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -125,8 +126,9 @@ func (v *Verifier) NewReporter(cfg ReporterConfig) (*Reporter, error) {
 func (r *Reporter) Run(ctx context.Context) error {
 	r.tookAt = r.clock.now()
 	r.reported = r.tookAt.Truncate(r.cfg.Every)
+	stop := r.tick()
+	defer stop()
 	for ticks := 1; r.sleep(ctx); ticks++ {
-		r.clock.advance()
 		switch now := r.clock.now(); {
 		case !now.Truncate(r.cfg.Every).Equal(r.reported):
 			r.reported = now.Truncate(r.cfg.Every)
@@ -147,6 +149,22 @@ func (r *Reporter) Run(ctx context.Context) error {
 		if !r.sleep(ctx) {
 			return fmt.Errorf("report the last uses of %d keys: %w", r.keys.Load(), err)
 		}
+	}
+}
+
+// tick ends ticks until stop is called, beside reports that may take long while
+// nobody answers: when keys were used is known to the tick then too.
+func (r *Reporter) tick() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var ticking sync.WaitGroup
+	ticking.Go(func() {
+		for r.sleep(ctx) {
+			r.clock.advance()
+		}
+	})
+	return func() {
+		cancel()
+		ticking.Wait()
 	}
 }
 

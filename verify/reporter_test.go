@@ -22,12 +22,17 @@ import (
 type publisher struct {
 	mu         sync.Mutex // between the reporter and who looks
 	fail, lost bool
+	hangs      time.Duration // how long an answer takes
 	tries      []string
 	kept       []eventstore.UsageReport
 	known      map[string]bool
 }
 
 func (p *publisher) PublishUsage(_ context.Context, r eventstore.UsageReport) error {
+	p.mu.Lock()
+	hangs := p.hangs
+	p.mu.Unlock()
+	time.Sleep(hangs) //nolint:forbidigo // synctest's time
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.tries = append(p.tries, r.ID())
@@ -205,6 +210,27 @@ func TestReportsAreNotLost(t *testing.T) {
 			if report.Number != uint64(i+1) {
 				t.Errorf("report %d has number %d", i+1, report.Number)
 			}
+		}
+	})
+}
+
+// TestTicksGoOn: while a report gets no answer, uses are told to the second all the same.
+func TestTicksGoOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := report(t)
+		_, token := r.create(t, nil)
+		r.use(t, token, 1)
+		r.to.hangs = 30 * time.Second
+		r.pass(65 * time.Second)
+		r.use(t, token, 1)
+		used := time.Now()
+		r.pass(90 * time.Second)
+		if len(r.to.kept) != 2 {
+			t.Fatalf("%d reports", len(r.to.kept))
+		}
+		last := time.UnixMicro(r.to.kept[1].Uses[0].Last)
+		if last.Before(used) || last.Sub(used) > time.Second {
+			t.Errorf("used at %s, reported %s", used, last)
 		}
 	})
 }
