@@ -20,7 +20,7 @@ type subscription struct {
 	values  context.Context //nolint:containedctx // what the contexts of messages are made from
 	find    func(context.Context) (jetstream.Consumer, error)
 	out     chan *message.Message
-	stop    chan struct{} // closed when nothing more is to be handed over
+	stop    chan struct{} // closed when nothing more is to be fetched
 	cut     chan struct{} // closed when handlers have had their time to finish
 
 	mu       sync.Mutex
@@ -42,10 +42,14 @@ func (s *subscription) run(consumer jetstream.Consumer) {
 
 	s.consumeUntilStop(consumer)
 
-	s.mu.Lock()
-	s.stopping = true
-	s.mu.Unlock()
-	timer := time.AfterFunc(s.cfg.Drain, func() { close(s.cut) })
+	// What was delivered is finished, not given back: another subscriber would get it
+	// after what follows it.
+	timer := time.AfterFunc(s.cfg.Drain, func() {
+		s.mu.Lock()
+		s.stopping = true
+		s.mu.Unlock()
+		close(s.cut)
+	})
 	s.working.Wait()
 	if timer.Stop() {
 		close(s.cut)
@@ -126,9 +130,6 @@ func (s *subscription) consume(consumer jetstream.Consumer) error {
 		case <-ended:
 			return errEnded
 		case <-s.stop:
-			s.mu.Lock()
-			s.stopping = true // what is on its way is given back
-			s.mu.Unlock()
 			consuming.Drain()
 			select {
 			case <-ended:
@@ -169,26 +170,27 @@ func (s *subscription) receive(msg jetstream.Msg) {
 	l.waiting = append(l.waiting, it)
 }
 
-// work hands over the messages of a lane until none is left.
+// work hands over the messages of a lane until none is left, or one was not done.
 func (s *subscription) work(name string, l *lane) {
+	done := true
 	for {
-		it, ok := s.next(name, l)
+		it, ok := s.next(name, l, done)
 		if !ok {
 			return
 		}
-		s.handOver(it)
+		done = s.handOver(it)
 		s.mu.Lock()
 		delete(s.held, it.sequence)
 		s.mu.Unlock()
 	}
 }
 
-// next takes the next message of a lane. A lane that is empty, or must stop, ends:
-// what it still has is given back.
-func (s *subscription) next(name string, l *lane) (it *item, ok bool) {
+// next takes the next message of a lane, if the one before it is done. A lane that is
+// empty, or must stop, ends: what it still has is given back.
+func (s *subscription) next(name string, l *lane, done bool) (it *item, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(l.waiting) > 0 && !s.stopping {
+	if len(l.waiting) > 0 && done && !s.stopping {
 		it, l.waiting = l.waiting[0], l.waiting[1:]
 		return it, true
 	}
@@ -200,33 +202,34 @@ func (s *subscription) next(name string, l *lane) (it *item, ok bool) {
 	return nil, false
 }
 
-// handOver hands a message over until it is acknowledged, or there is no more time.
-func (s *subscription) handOver(it *item) {
+// handOver hands a message over until it is acknowledged, or there is no more time:
+// after stop, what fails is given back. It reports whether it was acknowledged.
+func (s *subscription) handOver(it *item) bool {
 	for attempt, pause := 0, s.cfg.RetryFirst; ; attempt, pause = attempt+1, min(2*pause, s.cfg.RetryMost) {
 		m := it.message(s.newest(it), attempt)
 		ctx, cancel := context.WithCancel(s.values)
 		m.SetContext(ctx)
 		select {
 		case s.out <- m:
-		case <-s.stop:
+		case <-s.cut:
 			cancel()
 			s.settle("give back", s.newest(it).Nak())
-			return
+			return false
 		}
 		select {
 		case <-m.Acked():
 			cancel()
 			s.acknowledge(it, m.Metadata.Get(metaTerm))
-			return
+			return true
 		case <-m.Nacked():
 			cancel()
 		case <-s.cut: // its handler may yet do it: it comes again after AckWait, not now
 			cancel()
-			return
+			return false
 		}
 		if !s.wait(pause) {
 			s.settle("give back", s.newest(it).NakWithDelay(pause))
-			return
+			return false
 		}
 	}
 }
