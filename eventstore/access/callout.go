@@ -129,15 +129,10 @@ func (d *Door) permit(ctx context.Context, request *jwt.AuthorizationRequestClai
 	return token, nil
 }
 
-// authenticate asks again if a token is not known: the key may have been made on
-// another node a moment ago.
+// authenticate asks when the keys are known as of now: a key may have been made, or
+// revoked, on another node a moment ago, and whoever was just sent away comes back.
 func (d *Door) authenticate(ctx context.Context, token string) (domain.Authority, error) {
-	asked := time.Now()
-	authority, err := d.cfg.Keys.Authenticate(token)
-	if !errors.Is(err, ErrRefused) {
-		return authority, err
-	}
-	if err := d.catchUp(ctx, asked); err != nil {
+	if err := d.catchUp(ctx, time.Now()); err != nil {
 		return domain.Authority{}, fmt.Errorf("%w: %w", ErrNotReady, err)
 	}
 	return d.cfg.Keys.Authenticate(token)
