@@ -43,6 +43,9 @@ const (
 	outcomesBytes = 1 << 30
 	deadBytes     = 1 << 30
 	usageBytes    = 2 << 30
+	// minDuplicates is the shortest time that the server remembers ids of messages for.
+	minDuplicates = 100 * time.Millisecond
+
 	// minSideBytes is the least that is worth a limit.
 	minSideBytes = 1 << 20
 )
@@ -64,6 +67,10 @@ func sideConfig(side Side, replicas int) (jetstream.StreamConfig, error) {
 		cfg.Subjects = []string{CommandPrefix + ".>"}
 		cfg.MaxMsgSize = maxCommandMessageBytes
 		cfg.Discard, cfg.MaxBytes = jetstream.DiscardNew, commandsBytes
+		// The ids of messages are one namespace for all producers: by one that another
+		// has used, a command would be dropped, and all of them are kept in memory. The
+		// command's own id is what makes it happen once.
+		cfg.Duplicates = minDuplicates
 	case SideOutcomes:
 		cfg.Description = "keyledger: what became of commands"
 		cfg.Subjects = []string{OutcomePrefix + ".>"}
