@@ -48,7 +48,7 @@ type DeadLetter struct {
 	Subject   string    `json:"subject" doc:"The subject that it was published on."`
 	SentSeq   uint64    `json:"sent_seq" doc:"Its place among the commands."`
 	Redacted  bool      `json:"redacted" doc:"It held what looks like a token, which was taken out: it cannot be sent again."`
-	Body      string    `json:"body,omitempty" doc:"What it said. Absent where that is not text."`
+	Body      string    `json:"body,omitempty" doc:"What it said. Absent in lists, and where that is not text."`
 	BodyBytes int       `json:"body_bytes" doc:"How long it was."`
 }
 

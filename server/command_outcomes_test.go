@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/keyledger/keyledger/client"
 	"github.com/keyledger/keyledger/domain"
@@ -75,6 +78,42 @@ func TestGetCommand(t *testing.T) {
 	}
 }
 
+// TestCommandsRefusalsAreDocumented holds what the routes answer against the document.
+func TestCommandsRefusalsAreDocumented(t *testing.T) {
+	s := servertest.MustStart(t, servertest.Config{})
+	if _, err := s.Log.OpenCommands(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	redacted := &nats.Msg{Subject: "keyledger.dead.acme.key_p.create_key", Header: nats.Header{"Keyledger-Redacted": {"true"}}}
+	if _, err := s.Log.JetStream().PublishMsg(t.Context(), redacted); err != nil {
+		t.Fatal(err)
+	}
+	none := s.MustManagementKey(t, "acme", domain.ScopeKeysRead)
+	var doc map[string]any
+	s.MustDo(t, 200, servertest.Request{Path: "/openapi.json"}, &doc)
+	for _, c := range []struct {
+		method, route, path, token string
+		status                     int
+	}{
+		{"get", "/v1/commands/{id}", "/v1/commands/x", s.Operator, 404},
+		{"get", "/v1/commands/{id}", "/v1/commands/a%20b", s.Operator, 400},
+		{"get", "/v1/dead-letters", "/v1/dead-letters", none.Token, 403},
+		{"get", "/v1/dead-letters/{seq}", "/v1/dead-letters/9", s.Operator, 404},
+		{"get", "/v1/dead-letters/{seq}", "/v1/dead-letters/x", s.Operator, 400},
+		{"post", "/v1/dead-letters/{seq}/resend", "/v1/dead-letters/9/resend", s.Operator, 404},
+		{"post", "/v1/dead-letters/{seq}/resend", "/v1/dead-letters/1/resend", s.Operator, 409},
+		{"post", "/v1/dead-letters/{seq}/resend", "/v1/dead-letters/1/resend", none.Token, 403},
+	} {
+		s.MustDo(t, c.status, servertest.Request{Method: strings.ToUpper(c.method), Path: c.path, Token: c.token}, nil)
+		if at(doc, "paths", c.route, c.method, "responses", strconv.Itoa(c.status)) == nil {
+			t.Errorf("%s %s answers %d, and the document does not say so", c.method, c.route, c.status)
+		}
+	}
+	if words, _ := at(doc, "components", "responses", "NotFound", "description").(string); strings.Contains(words, "key") {
+		t.Errorf("404 is about more than keys: %s", words)
+	}
+}
+
 // TestDeadLetters lists, shows and sends again, each within its reach.
 func TestDeadLetters(t *testing.T) {
 	s := servertest.MustStart(t, servertest.Config{})
@@ -124,7 +163,7 @@ func TestDeadLetters(t *testing.T) {
 	}
 	if p := list(s.Operator, "?account=other&page_size=3"); len(p.DeadLetters) != 3 || p.NextPageToken == "" {
 		t.Errorf("%+v", p)
-	} else if p = list(s.Operator, "?account=other&page_size=3&page_token="+p.NextPageToken); len(p.DeadLetters) != 1 || p.DeadLetters[0].Body != "own" || p.NextPageToken != "" {
+	} else if p = list(s.Operator, "?account=other&page_size=3&page_token="+p.NextPageToken); len(p.DeadLetters) != 1 || p.DeadLetters[0].BodyBytes != len("own") || p.DeadLetters[0].Body != "" || p.NextPageToken != "" {
 		t.Errorf("%+v", p)
 	}
 	if p := list(s.Operator, "?account=nobody"); p.DeadLetters == nil || len(p.DeadLetters) != 0 {

@@ -24,10 +24,15 @@ func (commandsShow) Help() string {
 Examples:
 
     keyledger commands show 0198c0de-5c1e-7000-8000-000000000001
-    keyledger commands show ticket-4711 --account acme --output json`
+    keyledger commands show ticket-4711 --account acme --output json
+
+Keys of the instance, as the operator's, name the account with --account: without it they ask about the account default.`
 }
 
 func (c commandsShow) Run(a *app) error {
+	if c.ID == "" {
+		return usagef("give the id of the CloudEvent, or the idempotency key", "the id of the command is empty")
+	}
 	cl, err := c.client(a)
 	if err != nil {
 		return err
@@ -218,7 +223,7 @@ func (c deadLettersResend) Run(a *app) error {
 	}
 	a.printf("Sent again on %s.\n", clean(sent.Subject))
 	if sent.ID != "" {
-		a.errorf("keyledger commands show %s says what became of it.\n", clean(sent.ID))
+		a.errorf("keyledger commands show %s --account %s says what became of it.\n", clean(sent.ID), clean(sent.Account))
 	}
 	return nil
 }

@@ -49,8 +49,11 @@ func TestCommandsOverNATS(t *testing.T) {
 	if out := w.must(t, "commands", "dead-letters", "show", "1"); !strings.Contains(out, `{"colour":"red"}`) {
 		t.Error(out)
 	}
-	if out := w.must(t, "commands", "dead-letters", "resend", "1", "--yes"); !strings.Contains(out, "Sent again") {
-		t.Error(out)
+	if r := w.cli(t, "", "commands", "dead-letters", "resend", "1", "--yes", "--output", "table"); !strings.Contains(r.stdout, "Sent again") || !strings.Contains(r.stderr, "commands show c5 --account acme") {
+		t.Errorf("%+v", r)
+	}
+	if r := w.cli(t, "", "commands", "show", ""); r.code != exitUsage || !strings.Contains(r.stderr, "the id of the command is empty") {
+		t.Errorf("%+v", r)
 	}
 	eventually(t, "it is dead again", func() bool {
 		return strings.Count(w.must(t, "commands", "dead-letters", "list"), "unknown_member") == 2

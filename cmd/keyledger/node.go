@@ -218,7 +218,7 @@ func (n *node) makeServer(context.Context) error {
 			{Name: "tables", Check: n.tablesReady, Optional: true},
 			{Name: "tables built", Check: n.tablesBuilt},
 			{Name: "deadlines", Check: func(context.Context) error { return n.deadlines.Health() }, Optional: true},
-			{Name: "commands over nats", Check: func(context.Context) error { return n.intake.Health() }, Optional: true},
+			{Name: "commands over nats", Check: n.intakeReady, Optional: true},
 		}, n.accessPart()...),
 		Catalogue: n.catalogue, Version: readBuildInfo().Version, Now: n.now, Logger: n.logger, Metrics: n.metrics,
 	})

@@ -26,11 +26,26 @@ func (n *node) makeIntake(context.Context) (err error) {
 	return err
 }
 
+// intakeReady says whether commands over NATS are carried out, if they are to be.
+func (n *node) intakeReady(context.Context) error {
+	if n.secrets == nil {
+		return nil
+	}
+	return n.intake.Health()
+}
+
 // startIntake carries out commands that come over NATS, from when the node knows the
 // whole history, and returns what ends that: what is in hand is finished while what
 // it rests on is still fed. A door that stands still is an alarm, and no reason to
 // close the other.
+//
+// Where others than this node say who may publish what, the subject of a command is
+// no proof of who sent it: nothing is carried out there.
 func (n *node) startIntake(ctx context.Context) (end func()) {
+	if n.secrets == nil {
+		n.logger.InfoContext(ctx, "this node carries out no commands over nats: it does not say who may publish there (--nats-secrets)")
+		return func() {}
+	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	running.Go(func() {

@@ -34,7 +34,12 @@ type Told struct {
 // sent says whether clients ever sent a command.
 func (h *History) Judge(told []Told, sent func(Ref) bool) []error {
 	var wrong []error
+	ended := map[domain.KeyID]bool{}
 	for ref, group := range h.groups {
+		if ofTheClock(ref) {
+			wrong = append(wrong, h.checkEnds(ref, group, ended)...)
+			continue
+		}
 		if !sent(ref) {
 			wrong = append(wrong, fmt.Errorf("event %d: nobody sent %s", group[0].Seq, ref))
 		}
@@ -57,6 +62,47 @@ func (h *History) Judge(told []Told, sent func(Ref) bool) []error {
 		}
 	}
 	return wrong
+}
+
+// ofTheClock reports whether it is a command that nobody sends: the end of overlaps.
+func ofTheClock(r Ref) bool {
+	return r.Actor == domain.SystemActor && r.Command == domain.CommandEndOverlap
+}
+
+// checkEnds checks one batch of ends of overlaps: each key was in an overlap, ended
+// as was promised and not before, once in the whole log, and in one piece with the
+// rest. ended has the keys of other batches.
+func (h *History) checkEnds(ref Ref, group []Event, ended map[domain.KeyID]bool) (wrong []error) {
+	for i, e := range group {
+		data, ok := e.Data.(domain.KeyRevoked)
+		before := h.before(e)
+		switch {
+		case e.Seq != group[0].Seq+uint64(i):
+			wrong = append(wrong, fmt.Errorf("%s: its events are at %d and at %d: applied twice, or torn apart", ref, group[0].Seq, e.Seq))
+		case !ok || data.Reason != "rotated":
+			wrong = append(wrong, fmt.Errorf("%s: at %d it led to %s, which ends no overlap", ref, e.Seq, e.Type))
+		case ended[e.Key]:
+			wrong = append(wrong, fmt.Errorf("%s: at %d the overlap of %s ends once more", ref, e.Seq, e.Key))
+		case before.ReplacedBy == "" || !before.RevokedAt.IsZero() || !data.RevokedAt.Equal(before.EndsAt):
+			wrong = append(wrong, fmt.Errorf("%s: at %d %s ends at %s, which was not promised", ref, e.Seq, e.Key, data.RevokedAt))
+		case e.Time.Before(before.EndsAt):
+			wrong = append(wrong, fmt.Errorf("%s: event %d ends the overlap of %s too early", ref, e.Seq, e.Key))
+		}
+		ended[e.Key] = true
+	}
+	return wrong
+}
+
+// before returns the key as it was before one of its events.
+func (h *History) before(e Event) domain.Key {
+	var k domain.Key
+	for _, v := range h.keys[e.Key] {
+		if v.Seq >= e.Seq {
+			break
+		}
+		k = v.Key
+	}
+	return k
 }
 
 // String names the command for messages.
