@@ -50,7 +50,7 @@ func TestClockSetForward(t *testing.T) {
 		},
 		{
 			name: "and in part back: the patience begins anew",
-			run: func(w *world, worker *Worker) {
+			run: func(w *world, _ *Worker) {
 				w.set(12 * time.Hour)
 				w.pass(4 * time.Minute)
 				w.set(-2 * time.Hour)
@@ -61,7 +61,7 @@ func TestClockSetForward(t *testing.T) {
 		},
 		{
 			name: "again and again",
-			run: func(w *world, worker *Worker) {
+			run: func(w *world, _ *Worker) {
 				for range 10 {
 					w.set(12 * time.Hour)
 					w.pass(3 * time.Minute)
@@ -72,7 +72,7 @@ func TestClockSetForward(t *testing.T) {
 		},
 		{
 			name: "by little, as when it is put right",
-			run: func(w *world, worker *Worker) {
+			run: func(w *world, _ *Worker) {
 				w.until(at("2000-01-01T05:30:00"))
 				w.set(50 * time.Second)
 				w.until(at("2000-01-01T06:00:00"))

@@ -58,7 +58,7 @@ func (n *realNode) end(tb testing.TB) {
 func (n *realNode) kill() {
 	n.conn.Close()
 	n.stop()
-	_ = <-n.done // it was cut off
+	<-n.done //nolint:errcheck // it was cut off
 }
 
 // mustFill appends keys that are made at now and expire at the times that expires gives.

@@ -118,7 +118,7 @@ func TestToldOnce(t *testing.T) {
 			want: client.OutcomeDone,
 		},
 		"a producer that was good no more": {
-			sent: func(w world) sent { return sent{command: "create_key", id: "told", data: newKey()} },
+			sent: func(world) sent { return sent{command: "create_key", id: "told", data: newKey()} },
 			change: func(t *testing.T, w world) {
 				t.Helper()
 				w.d.MustDo(t, 200, servertest.Request{Path: "/v1/management-keys/" + w.d.producer + "/revoke", Token: w.d.Operator, Body: map[string]string{}}, nil)
