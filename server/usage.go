@@ -66,16 +66,18 @@ func (s *Server) usage(ctx context.Context, t domain.KeyType, in *keyUsageInput)
 	if err != nil {
 		return nil, err
 	}
+	// The days first: what is merged in between then shows in the last use, and no
+	// count is given of a key that seems never to have been used.
+	days, err := s.cfg.Usage.DailyUse(ctx, target.ID, from, to)
+	if err != nil {
+		return nil, fromTables(err)
+	}
 	record, err := s.readKey(ctx, target.ID, nil)
 	if err != nil {
 		return nil, err
 	}
 	if record.Account != target.Account || record.Type != t {
 		return nil, disagree(target.ID)
-	}
-	days, err := s.cfg.Usage.DailyUse(ctx, target.ID, from, to)
-	if err != nil {
-		return nil, fromTables(err)
 	}
 	out := &keyUsageOutput{Body: client.KeyUsage{
 		KeyID: string(target.ID), From: from.String(), To: to.String(), Days: make([]client.DayUsage, len(days)), LastUsedAt: optionalTime(record.LastUsedAt),
