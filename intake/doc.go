@@ -12,9 +12,10 @@
 //	  -> a dead letter, if it is dead
 //	  -> the acknowledgement
 //
-// A node may die between any two of these. Then the message comes again, and the
-// handler finds in the log that the command was carried out: the outcome is the
-// first one, said once more. Only the token is gone if the node died before the reply;
+// A node may die between any two of these. Then the message comes again. An outcome
+// that is stored for it is said once more, a refusal too, and nothing is decided anew
+// (told.go); if none is, the handler finds in the log whether the command was carried
+// out. Only the token is gone if the node died before the reply;
 // who fears that makes the token itself and sends its hash.
 //
 // What fails for now (the log does not answer, the verifier has not read it to its
