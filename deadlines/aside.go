@@ -55,17 +55,18 @@ func (w *Worker) setAside(ctx context.Context, j job, err error, pause time.Dura
 // rival reports whether the trouble is that others change the key.
 func (k *trouble) rival() bool { return errors.Is(k.err, eventstore.ErrConflict) }
 
-// readmit takes back the keys whose time has come.
+// readmit takes back the keys whose time has come, and forgets those that others have
+// ended, before that or since they were taken back.
 func (w *Worker) readmit() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for id, k := range w.troubles {
-		if !k.aside || time.Now().Before(k.until) {
+		if k.aside && time.Now().Before(k.until) {
 			continue
 		}
 		k.aside = false
 		if !w.index.readmit(id, w.now()) {
-			delete(w.troubles, id) // others have ended it: nothing is due any more
+			delete(w.troubles, id) // nothing is due any more
 		}
 	}
 }

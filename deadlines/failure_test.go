@@ -65,6 +65,29 @@ func TestOnePoisonedKey(t *testing.T) {
 	})
 }
 
+// TestTroubleOfAnEndedKey has a key that was taken back and that somebody else ended
+// before it was tried again: it troubles nobody any more.
+func TestTroubleOfAnEndedKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.create("k", at("2000-01-10"))
+		worker := w.begin("a")
+		w.pass(time.Second)
+		w.revoke("k")
+		worker.mu.Lock()
+		worker.troubles["k"] = &trouble{err: errors.New("the event is too large")}
+		worker.mu.Unlock()
+		if err := worker.Health(); err == nil {
+			t.Error("a key in trouble does not show")
+		}
+		w.pass(2 * time.Second)
+		if err := worker.Health(); err != nil {
+			t.Errorf("health: %v", err)
+		}
+		w.end("a")
+	})
+}
+
 // TestOneRestlessKey has one key of many that somebody changes whenever it is about
 // to be written: it does not hold up the others, and has its turn when it rests.
 func TestOneRestlessKey(t *testing.T) {
