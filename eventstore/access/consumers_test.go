@@ -73,3 +73,37 @@ func TestConsumersDoNotRunOut(t *testing.T) {
 		t.Errorf("%d events", n)
 	}
 }
+
+// A push consumer would go on after its reader's key has ended, to whoever follows
+// the subject.
+func TestPushConsumersGo(t *testing.T) {
+	for name, open := range sites() {
+		t.Run(name, func(t *testing.T) {
+			s := open(t)
+			s.keys.add(auditor, domain.RootAccount, domain.ScopeAuditRead)
+			reader, err := jetstream.New(s.mustConnect(t, auditor))
+			if err != nil {
+				t.Fatal(err)
+			}
+			pull := jetstream.ConsumerConfig{Name: "pull", AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true}
+			push := jetstream.ConsumerConfig{
+				Name: "push", AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, DeliverSubject: eventstore.AnnouncePrefix + ".acct_2.spy",
+			}
+			// Several of the servers may not know the stream's leader yet.
+			eventstoretest.Eventually(t, 20*time.Second, "the consumers are made", func() bool {
+				_, err := reader.CreateConsumer(t.Context(), eventstore.StreamName, pull)
+				if err == nil {
+					_, err = reader.CreatePushConsumer(t.Context(), eventstore.StreamName, push)
+				}
+				return err == nil
+			})
+			eventstoretest.Eventually(t, 20*time.Second, "the push consumer is gone", func() bool {
+				_, err := s.js.PushConsumer(t.Context(), eventstore.StreamName, "push")
+				return errors.Is(err, jetstream.ErrConsumerNotFound)
+			})
+			if _, err := s.js.Consumer(t.Context(), eventstore.StreamName, "pull"); err != nil {
+				t.Errorf("the other consumer: %v", err)
+			}
+		})
+	}
+}

@@ -66,6 +66,8 @@ const (
 	queueSize = 1024
 	// calloutSubject is where the server asks who somebody is.
 	calloutSubject = "$SYS.REQ.USER.AUTH"
+	// consumersInterval is how often the log's consumers are looked at.
+	consumersInterval = 2 * time.Second
 	// reportInterval is how often refusals are counted in the log.
 	reportInterval = 10 * time.Second
 )
@@ -141,15 +143,19 @@ func (d *Door) Close() {
 	d.workers.Wait()
 }
 
-// Run ends connections whose key is not good any more, until ctx ends. It returns
-// nil then.
+// Run ends connections whose key is not good any more, and consumers that could go
+// on without one, until ctx ends. It returns nil then.
 func (d *Door) Run(ctx context.Context) error {
 	tick := time.NewTicker(d.cfg.Interval)
 	defer tick.Stop()
 	report := time.NewTicker(reportInterval)
 	defer report.Stop()
+	consumers := time.NewTicker(consumersInterval)
+	defer consumers.Stop()
 	for {
 		select {
+		case <-consumers.C:
+			d.lookAtConsumers(ctx)
 		case <-tick.C:
 			d.look(ctx)
 		case <-report.C:
